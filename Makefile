@@ -1,0 +1,41 @@
+# Every target creates the environment when it is missing. `make help` lists them.
+SHELL := /bin/bash
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.plumb-installed
+
+.PHONY: help env demo test test-all bench lint lock clean
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+env: $(STAMP)  ## create .venv with plumb and all libraries, from the locked versions
+
+$(STAMP): requirements.lock pyproject.toml env.sh
+	@bash env.sh $(VENV)
+	@touch $@
+
+demo: $(STAMP)  ## simulate a world, run the whole job on it, say where the explorer is
+	@$(BIN)/plumb demo demo
+
+test: lint  ## linters, types, import directions and the fast tests
+	@$(BIN)/python -m pytest
+
+test-all: lint  ## the same and the slow statistical tests
+	@$(BIN)/python -m pytest -m 'slow or not slow'
+
+lint: $(STAMP)  ## ruff, mypy, import-linter
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+bench: $(STAMP)  ## speed, as ratios side by side in one run
+	@$(BIN)/python -m benchmarks
+
+lock: $(STAMP)  ## resolve requirements.lock again (needs uv)
+	@uv pip compile --quiet --python-version 3.12 --extra dev --generate-hashes --no-emit-index-url \
+	    --no-header --no-annotate pyproject.toml -o requirements.lock
+
+clean:  ## remove the environment and the demo workspace
+	@rm -rf $(VENV) demo

@@ -1,0 +1,251 @@
+"""Every view of the warehouse, column by column, with type and unit. docs/tables.md is generated from this file.
+
+Stamp columns stand on every row: which run and release made it, and on what evidence.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from contracts.intervals import INTERVAL
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column: `type` is a DuckDB type, `unit` is in words ('' where it has none)."""
+
+    name: str
+    type: str
+    unit: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One view: `key` names the columns that make a row unique."""
+
+    name: str
+    grain: str
+    columns: tuple[Column, ...]
+    key: tuple[str, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Column names in order."""
+        return tuple(c.name for c in self.columns)
+
+
+def _interval(unit: str, what: str) -> tuple[Column, ...]:
+    text = {"mean": f"expected {what}", "sd": f"standard deviation of the {what}"}
+    return tuple(
+        Column(n, "DOUBLE", unit, text.get(n, f"{n[1:].lstrip('0')} % quantile of the {what}")) for n in INTERVAL
+    )
+
+
+STAMP = (
+    Column("run_id", "VARCHAR", "", "run that wrote the row"),
+    Column("release_id", "VARCHAR", "", "releases read, joined by ';' ('panel' for the aggregate-only door)"),
+    Column("model_version", "VARCHAR", "", "hash of the model's specification and code version"),
+    Column("as_of", "TIMESTAMP", "UTC", "when the step that made the row ran"),
+    Column("evidence_ids", "VARCHAR", "", "ids of the evidence used, joined by ';'"),
+)
+
+
+def _view(
+    name: str, grain: str, key: tuple[str, ...], *columns: Column | tuple[Column, ...], stamp: bool = True
+) -> View:
+    flat = [c for group in columns for c in (group if isinstance(group, tuple) else (group,))]
+    return View(name, grain, (*(STAMP if stamp else ()), *flat), key)
+
+
+_CHANNEL = Column("channel", "VARCHAR", "", "channel, named as in spend")
+_PERIOD = (
+    Column("period_start", "DATE", "", "first day of the period"),
+    Column("period_end", "DATE", "", "last day of the period"),
+)
+_GEO = Column("geo", "VARCHAR", "", "geo; NULL where not in scope")
+_WEEK = Column("week", "DATE", "", "first day of the week; NULL where not in scope")
+_EFFECT_COLUMNS = (
+    Column("status", "VARCHAR", "", "'published', or 'failed_gate' when no run has passed yet"),
+    Column("scope", "VARCHAR", "", "'total', 'geo', 'week' or 'geo_week'"),
+    _GEO,
+    _WEEK,
+    _CHANNEL,
+    Column("metric", "VARCHAR", "", "'incremental_kpi', 'incremental_revenue', 'share', 'roi' or 'mroi'"),
+    *_interval("by metric: KPI units, currency, share of KPI, currency per currency", "figure"),
+)
+_SCENARIO = (
+    Column("scenario", "VARCHAR", "", "name of the scenario"),
+    Column("spend", "DOUBLE", "currency", "planned spend"),
+    *_interval("KPI units", "incremental outcome of the spend"),
+)
+
+VIEWS: tuple[View, ...] = (
+    _view(
+        "v_kpi",
+        "geo × week × metric",
+        ("geo", "week", "metric"),
+        Column("geo", "VARCHAR", "", "geo ('other' = people whose geo is not declared)"),
+        Column("week", "DATE", "", "first day of the week"),
+        Column("metric", "VARCHAR", "", "'conversions', 'revenue', 'active_users', or the panel's KPI"),
+        Column("value", "DOUBLE", "KPI units or currency", "released value, signed, never clipped"),
+        Column("variance", "DOUBLE", "units²", "known variance of the released noise"),
+        Column("suppressed", "BOOLEAN", "", "true where the noisy cohort is under min_cohort: do not display"),
+    ),
+    _view(
+        "v_effects",
+        "scope × geo × week × channel × metric, latest calibrated run",
+        ("scope", "geo", "week", "channel", "metric"),
+        _EFFECT_COLUMNS,
+    ),
+    _view(
+        "v_effects_history",
+        "as v_effects, every published run",
+        ("run_id", "scope", "geo", "week", "channel", "metric"),
+        _EFFECT_COLUMNS,
+    ),
+    _view(
+        "v_curves",
+        "channel × spend",
+        ("channel", "spend"),
+        _CHANNEL,
+        Column("spend", "DOUBLE", "currency per period", "spend of the channel in one period over all geos"),
+        *_interval("KPI units per period", "steady response to that spend"),
+        Column("marginal", "DOUBLE", "KPI units per currency", "expected response to one more unit of currency"),
+        Column("observed", "BOOLEAN", "", "true inside the range of observed spend"),
+    ),
+    _view(
+        "v_lift",
+        "experiment × arm × metric × estimator",
+        ("experiment", "arm", "metric", "estimator"),
+        Column("experiment", "VARCHAR", "", "name in the experiments table"),
+        Column("estimator", "VARCHAR", "", "estimator used"),
+        Column("kind", "VARCHAR", "", "'geo' or 'user'"),
+        _CHANNEL,
+        Column("arm", "VARCHAR", "", "treated arm of a user test; '' for a geo test"),
+        Column("metric", "VARCHAR", "", "'conversions', 'revenue', 'visits' or the panel's KPI"),
+        Column("start", "DATE", "", "first day of the test"),
+        Column("end", "DATE", "", "last day of the test"),
+        *_interval("metric units, signed", "incremental outcome over the treated scope and window"),
+        Column("p_value", "DOUBLE", "", "two-sided, from the statistic that gives the interval"),
+        Column("noise_variance_share", "DOUBLE", "share", "part of the variance that is released noise"),
+        Column("spend_delta", "DOUBLE", "currency, signed", "spend change that the test made"),
+        Column("iroas", "DOUBLE", "metric units per currency", "incremental outcome / spend_delta"),
+        Column("iroas_p05", "DOUBLE", "metric units per currency", "5 % quantile"),
+        Column("iroas_p95", "DOUBLE", "metric units per currency", "95 % quantile"),
+    ),
+    _view(
+        "v_credit",
+        "model × channel × metric × period",
+        ("model", "channel", "metric", "period_start"),
+        Column("model", "VARCHAR", "", "'last_touch', 'first_touch', 'linear' or 'markov'"),
+        Column("channel", "VARCHAR", "", "channel, or 'unattributed'"),
+        Column("metric", "VARCHAR", "", "'conversions' or 'revenue'"),
+        _PERIOD,
+        *_interval("conversions or currency", "credit"),
+    ),
+    _view(
+        "v_incrementality",
+        "channel × credit model × period",
+        ("channel", "model", "period_start"),
+        _CHANNEL,
+        Column("model", "VARCHAR", "", "credit model"),
+        _PERIOD,
+        *_interval("true ÷ credited", "incrementality factor (NULL where the credit's interval holds 0)"),
+        Column("incremental_kpi", "DOUBLE", "KPI units", "reconciled incremental outcome, expected"),
+        Column("incremental_p05", "DOUBLE", "KPI units", "5 % quantile"),
+        Column("incremental_p95", "DOUBLE", "KPI units", "95 % quantile"),
+        Column("credited", "DOUBLE", "KPI units", "credit given by the model, expected"),
+        Column("weight_lift", "DOUBLE", "share", "part of the precision that comes from lift tests"),
+        Column("weight_mmm", "DOUBLE", "share", "part that comes from the uncalibrated MMM"),
+        Column("weight_credit", "DOUBLE", "share", "part that comes from attribution"),
+        Column("flag", "VARCHAR", "", "'' or why the sources disagree"),
+    ),
+    _view(
+        "v_scenarios",
+        "scenario × channel",
+        ("scenario", "channel"),
+        _SCENARIO[0],
+        _CHANNEL,
+        _PERIOD,
+        _SCENARIO[1:],
+        Column("spend_change", "DOUBLE", "share", "spend against the current split − 1"),
+    ),
+    _view(
+        "v_scenario_cells",
+        "scenario × channel × period × geo",
+        ("scenario", "channel", "period_start", "geo"),
+        _SCENARIO[0],
+        _CHANNEL,
+        _PERIOD,
+        _GEO,
+        _SCENARIO[1:],
+    ),
+    _view(
+        "v_releases",
+        "release × vector",
+        ("release_id", "vector"),
+        Column("run_id", "VARCHAR", "", "run that published the release"),
+        Column("release_id", "VARCHAR", "", "id, the same for the same declared question"),
+        Column("measure", "VARCHAR", "", "'kpi', 'journeys', 'trials' or 'diagnostics'"),
+        Column("block", "VARCHAR", "", "privacy block (fiscal quarter)"),
+        _PERIOD,
+        Column("vector", "VARCHAR", "", "bounded vector inside the release"),
+        Column("rho", "DOUBLE", "zCDP rho", "cost of the vector"),
+        Column("epsilon", "DOUBLE", "at delta", "epsilon of the whole release at delta"),
+        Column("delta", "DOUBLE", "", "delta at which epsilon is stated"),
+        Column("l2_bound", "DOUBLE", "metric units", "bound of one user's vector (L2)"),
+        Column("sigma", "DOUBLE", "metric units", "noise standard deviation per cell"),
+        Column("published_at", "TIMESTAMP", "UTC", "time of publication"),
+        Column("hash", "VARCHAR", "", "SHA-256 of the published file"),
+        stamp=False,
+    ),
+    _view(
+        "v_charges",
+        "release × block",
+        ("release_id", "block"),
+        Column("release_id", "VARCHAR", "", "release charged"),
+        Column("measure", "VARCHAR", "", "its measure"),
+        Column("block", "VARCHAR", "", "block that pays"),
+        Column("rho", "DOUBLE", "zCDP rho", "charge"),
+        Column("block_spent", "DOUBLE", "zCDP rho", "spent by the block so far"),
+        Column("block_cap", "DOUBLE", "zCDP rho", "grant of the block"),
+        Column("charged_at", "TIMESTAMP", "UTC", "time of the charge"),
+        stamp=False,
+    ),
+    _view(
+        "v_runs",
+        "run × step",
+        ("run_id", "step"),
+        Column("run_id", "VARCHAR", "", "run"),
+        Column("step", "VARCHAR", "", "step of the job"),
+        Column("status", "VARCHAR", "", "'done', 'skipped' or 'failed_gate'"),
+        Column("reason", "VARCHAR", "", "why a step was skipped or failed, else ''"),
+        Column("started_at", "TIMESTAMP", "UTC", "start"),
+        Column("seconds", "DOUBLE", "s", "duration"),
+        stamp=False,
+    ),
+    _view(
+        "v_lineage",
+        "output × input",
+        ("output", "input"),
+        Column("output", "VARCHAR", "", "table or artifact"),
+        Column("input", "VARCHAR", "", "what it was made from"),
+        Column("input_hash", "VARCHAR", "", "content hash (keyed for user-level files)"),
+        stamp=False,
+    ),
+    _view(
+        "v_checks",
+        "check × subject",
+        ("check_name", "subject"),
+        Column("check_name", "VARCHAR", "", "what was checked"),
+        Column("subject", "VARCHAR", "", "file, parameter, channel or release"),
+        Column("status", "VARCHAR", "", "'pass', 'warn' or 'fail'"),
+        Column("value", "DOUBLE", "by check", "figure behind the verdict; never an exact count of people's rows"),
+        Column("threshold", "DOUBLE", "by check", "limit"),
+        Column("text", "VARCHAR", "", "one sentence"),
+        stamp=False,
+    ),
+)
+
+BY_NAME: dict[str, View] = {v.name: v for v in VIEWS}
