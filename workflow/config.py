@@ -1,0 +1,275 @@
+"""`plumb.toml`: its sections, their defaults, and errors that name the key, the value and the fix."""
+
+from __future__ import annotations
+
+import tomllib
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from zoneinfo import available_timezones
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from contracts.calendar import WEEKDAYS
+from contracts.errors import ConfigError
+from contracts.panel import OTHER_GEO, UNATTRIBUTED
+from workflow.config_errors import sentence
+
+Family = Literal["prospecting", "retargeting", "brand_search", "affiliate", "email", "offline", "other"]
+Name = Annotated[str, Field(min_length=1)]
+Currency = Annotated[str, Field(pattern=r"^[A-Z]{3}$")]
+Share = Annotated[float, Field(ge=0, le=1)]
+RESERVED_GEOS = (OTHER_GEO,)
+
+
+class Section(BaseModel):
+    """A table of plumb.toml: unknown keys are refused, values never change after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class FixedColumn(Section):
+    """A column that is the same on every row: `currency = { value = "USD" }`."""
+
+    value: str | bool | int | float
+
+
+class HashedColumn(Section):
+    """A column made from others: `event_id = { hash = ["customer", "time"] }`."""
+
+    hash: Annotated[list[Name], Field(min_length=1)]
+
+
+ColumnMap = dict[str, str | FixedColumn | HashedColumn]
+
+
+class Project(Section):
+    """What is measured, in which money and on which calendar."""
+
+    id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{4,64}$")]
+    name: Name = "Plumbline project"
+    kpi: Literal["conversions", "revenue"] = "conversions"
+    currency: Currency = "USD"
+    time_zone: str = "UTC"
+    week_start: str = "monday"
+    fiscal_year_start: Annotated[int, Field(ge=1, le=12)] = 1
+    calendar_start: date | None = None
+    calendar_end: date | None = None
+    geos: list[Name] = []
+
+    @field_validator("time_zone")
+    @classmethod
+    def _zone(cls, value: str) -> str:
+        if value not in available_timezones():
+            raise ValueError("use an IANA time zone such as 'UTC' or 'Europe/Paris'")
+        return value
+
+    @field_validator("week_start")
+    @classmethod
+    def _weekday(cls, value: str) -> str:
+        if value not in WEEKDAYS:
+            raise ValueError(f"use one of {', '.join(WEEKDAYS)}")
+        return value
+
+    @field_validator("geos")
+    @classmethod
+    def _geos(cls, value: list[str]) -> list[str]:
+        for geo in value:
+            if geo in RESERVED_GEOS:
+                raise ValueError(f"{geo!r} is the name of everything undeclared; rename or leave out that geo")
+        if len(set(value)) != len(value):
+            raise ValueError("list every geo once")
+        return value
+
+    @model_validator(mode="after")
+    def _calendar(self) -> Project:
+        if self.calendar_start and self.calendar_end and self.calendar_end < self.calendar_start:
+            raise ValueError("calendar_end lies before calendar_start; swap them")
+        return self
+
+
+class TableInput(Section):
+    """One public input table: files, folders or globs, and how its columns are called there."""
+
+    path: Name | list[Name]
+    columns: ColumnMap = {}
+
+    @property
+    def paths(self) -> list[str]:
+        """`path` as a list."""
+        return [self.path] if isinstance(self.path, str) else list(self.path)
+
+
+class EventsInput(TableInput):
+    """The events of people; opened by `plumb check` and `plumb release` only."""
+
+    conversion_is_touch: bool = False
+    consent: Literal["column", "assumed"] = "column"
+
+
+class PanelInput(Section):
+    """The aggregate-only door: one wide table."""
+
+    path: Name | list[Name]
+    date: Name = "date"
+    geo: Name | None = None
+    kpi: Name = "kpi"
+    kpi_variance: Name | None = None
+    population: Name | None = None
+    revenue_per_kpi: Name | None = None
+    spend: Annotated[dict[str, Name], Field(min_length=1)]
+    exposure: dict[str, Name] = {}
+    organic: list[Name] = []
+    controls: list[Name] = []
+
+    @property
+    def paths(self) -> list[str]:
+        """`path` as a list."""
+        return [self.path] if isinstance(self.path, str) else list(self.path)
+
+    @model_validator(mode="after")
+    def _exposed(self) -> PanelInput:
+        extra = sorted(set(self.exposure) - set(self.spend))
+        if extra:
+            raise ValueError(f"exposure names {extra[0]!r}, which spend does not; add it to spend or to organic")
+        return self
+
+
+class Inputs(Section):
+    """Where the input tables lie."""
+
+    max_rejected: Share = 0.01
+    events: EventsInput | None = None
+    spend: TableInput | None = None
+    controls: TableInput | None = None
+    assignments: TableInput | None = None
+    experiments: TableInput | None = None
+    panel: PanelInput | None = None
+
+
+class Shares(Section):
+    """How a quarter's grant is split between the measures; the sum is at most 1."""
+
+    kpi: Share = 0.50
+    journeys: Share = 0.25
+    trials: Share = 0.15
+    diagnostics: Share = 0.05
+    reserve: Share = 0.05
+
+    @model_validator(mode="after")
+    def _sum(self) -> Shares:
+        total = self.kpi + self.journeys + self.trials + self.diagnostics + self.reserve
+        if total > 1 + 1e-9:
+            raise ValueError(f"the shares add up to {total:.3g}; lower some so that they add up to 1 at most")
+        return self
+
+
+class KpiMetric(Section):
+    """One metric of the kpi table: the most that one person can add to it in a quarter, and its part of the share."""
+
+    bound: Annotated[float, Field(gt=0)]
+    share: Share
+
+
+class KpiMetrics(Section):
+    """Metrics of the kpi table."""
+
+    conversions: KpiMetric = KpiMetric(bound=4.0, share=0.6)
+    revenue: KpiMetric = KpiMetric(bound=400.0, share=0.25)
+    active_users: KpiMetric = KpiMetric(bound=4.0, share=0.15)
+
+
+class Privacy(Section):
+    """The privacy boundary (DESIGN section 3)."""
+
+    rho_per_user_quarter: Annotated[float, Field(gt=0, le=10)] = 0.2
+    delta: Annotated[float, Field(gt=0, lt=0.01)] = 1e-6
+    min_cohort: Annotated[int, Field(ge=1)] = 50
+    shares: Shares = Shares()
+    kpi: KpiMetrics = KpiMetrics()
+
+
+class Channel(Section):
+    """A paid channel: its family, and what is believed about its return before looking (optional)."""
+
+    family: Family = "other"
+    roi_mean: Annotated[float, Field(gt=0)] | None = None
+    roi_sd: Annotated[float, Field(gt=0)] | None = None
+
+
+class ExperimentDesign(Section):
+    """What the experimenter declared: the reference arm and all arms of a user-randomised test."""
+
+    control_arm: Name = "control"
+    arms: list[Name] = []
+
+
+class Model(Section):
+    """Sampling of the two posteriors."""
+
+    seed: int = 1
+    chains: Annotated[int, Field(ge=1, le=16)] = 4
+    warmup: Annotated[int, Field(ge=50)] = 500
+    draws: Annotated[int, Field(ge=50)] = 500
+
+
+class Planning(Section):
+    """Defaults of `plumb plan`."""
+
+    budget: Annotated[float, Field(gt=0)] | None = None
+    max_change: Annotated[float, Field(gt=0)] = 0.3
+    horizon_weeks: Annotated[int, Field(ge=1, le=104)] = 13
+
+
+class Config(Section):
+    """The whole of plumb.toml."""
+
+    project: Project
+    rates: dict[Currency, Annotated[float, Field(gt=0)]] = {}
+    inputs: Inputs
+    privacy: Privacy = Privacy()
+    channels: dict[str, Channel] = {}
+    experiments: dict[str, ExperimentDesign] = {}
+    model: Model = Model()
+    planning: Planning = Planning()
+
+    @field_validator("channels")
+    @classmethod
+    def _channels(cls, value: dict[str, Channel]) -> dict[str, Channel]:
+        if UNATTRIBUTED in value:
+            raise ValueError(f"{UNATTRIBUTED!r} is the name of credit without a channel; rename that channel")
+        return value
+
+    @model_validator(mode="after")
+    def _one_door(self) -> Config:
+        if self.inputs.panel is not None and self.inputs.events is not None:
+            raise ValueError("both [inputs.panel] and [inputs.events] are given; keep one of them")
+        if self.inputs.panel is None and self.inputs.events is None:
+            raise ValueError("neither [inputs.events] nor [inputs.panel] is given; name one of them")
+        return self
+
+    def part(self, *sections: str) -> dict[str, Any]:
+        """JSON-ready values of some sections: what a step's key depends on."""
+        dumped = self.model_dump(mode="json")
+        return {name: dumped[name] for name in sections}
+
+    def families(self) -> dict[str, str]:
+        """Family of each declared channel."""
+        return {name: channel.family for name, channel in self.channels.items()}
+
+
+def load(path: Path) -> Config:
+    """Reads and checks plumb.toml. Raises ConfigError with one sentence for the first fault found."""
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path.name} is not valid TOML: {error}. Mend that line.") from None
+    return parse(raw, path.name)
+
+
+def parse(raw: dict[str, Any], where: str = "plumb.toml") -> Config:
+    """Checks an already parsed file. Raises ConfigError."""
+    try:
+        return Config.model_validate(raw)
+    except ValidationError as error:
+        raise ConfigError(sentence(where, Config, error.errors())) from None

@@ -1,0 +1,289 @@
+"""`plumb init`: recognises the standard files, writes or completes plumb.toml, and makes the workspace's secret."""
+
+from __future__ import annotations
+
+import secrets as tokens
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tomlkit
+from tomlkit.items import AbstractTable, InlineTable
+
+from contracts.errors import ConfigError, InputError, PlumblineError
+from workflow import guess
+from workflow.artifacts import replace_text
+from workflow.config import Config, KpiMetrics, Model, Planning, Privacy, parse
+from workflow.files_in import TextTable, header
+from workflow.paths import Workspace, ensure_secret
+
+HEAD = """Plumbline workspace. Every value below is in force as written; edit what you know better.
+`plumb check` tells what is wrong, `plumb run` does everything that is out of date."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One key to write where it is missing."""
+
+    table: tuple[str, ...]
+    key: str
+    value: Any
+    comment: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Initialised:
+    """What `plumb init` did."""
+
+    config: Path
+    created: bool
+    added: tuple[str, ...]
+    inputs: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def initialise(root: Path) -> Initialised:
+    """Writes or completes `root/plumb.toml`. Raises ConfigError when keys already there are wrong."""
+    if root.exists() and not root.is_dir():
+        raise ConfigError(f"{root} is a file; name a folder.")
+    root.mkdir(parents=True, exist_ok=True)
+    workspace = Workspace(root)
+    existed = workspace.config.is_file()
+    try:
+        text = workspace.config.read_text(encoding="utf-8") if existed else ""
+        document = tomlkit.parse(text)
+        given: dict[str, Any] = tomllib.loads(text)
+    except (tomlkit.exceptions.TOMLKitError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{workspace.config.name} is not valid TOML: {error}. Mend that line.") from None
+    if not existed:
+        for line in HEAD.splitlines():
+            document.add(tomlkit.comment(line))
+    notes: list[str] = []
+    entries = plan_entries(root, given, notes)
+    added = complete(document, entries)
+    config = _checked(document.unwrap(), given, notes)
+    if added or not existed:
+        replace_text(workspace.config, tomlkit.dumps(document))
+    ensure_secret(str(document["project"]["id"]))
+    inputs = tuple(n for n in type(config.inputs).model_fields if getattr(config.inputs, n)) if config else ()
+    return Initialised(
+        workspace.config, not existed, added, tuple(n for n in inputs if n != "max_rejected"), tuple(notes)
+    )
+
+
+def _checked(written: dict[str, Any], given: dict[str, Any], notes: list[str]) -> Config | None:
+    """The completed file, checked. A fault in keys that a person wrote is an error, a guess that failed is a note."""
+    try:
+        return parse(written)
+    except ConfigError as error:
+        if given:
+            raise
+        notes.append(f"this needs your hand before `plumb run`: {error}")
+        return None
+
+
+def plan_entries(root: Path, given: dict[str, Any], notes: list[str]) -> list[Entry]:
+    """Every key of the full file with the value that the folder suggests, in the order in which it is written."""
+    paths = _input_paths(root, given)
+    tables = _public_tables(root, given, paths, notes)
+    panel = _panel(root, given, paths, notes) if "panel" in paths else None
+    found = guess.public_guess(tables)
+    channels = tuple(panel.spend) if panel else found.channels
+    out = _project(root, found, panel)
+    out += _inputs(root, given, paths, panel)
+    out += _privacy(panel)
+    out += [Entry(("channels", c), "family", guess.family_of(c), _families(i)) for i, c in enumerate(channels)]
+    out += _experiments(root, given, paths, found, notes)
+    out += _defaults()
+    return out
+
+
+def _families(position: int) -> str:
+    return "prospecting, retargeting, brand_search, affiliate, email, offline or other" if position == 0 else ""
+
+
+def _input_paths(root: Path, given: dict[str, Any]) -> dict[str, list[str]]:
+    """Paths of each input: those already in plumb.toml, else the standard names. Events win over a panel."""
+    written = given.get("inputs", {}) if isinstance(given.get("inputs", {}), dict) else {}
+    out: dict[str, list[str]] = {}
+    for name in (*guess.PEOPLE, *guess.PUBLIC, "panel"):
+        section = written.get(name)
+        if isinstance(section, dict) and "path" in section:
+            out[name] = [section["path"]] if isinstance(section["path"], str) else list(section["path"])
+        elif found := guess.standard_files(root, name):
+            out[name] = found
+    if "panel" in out and "panel" not in written and ("events" in out or "events" in written):
+        del out["panel"]
+    if "panel" in out:
+        out = {"panel": out["panel"]} | {n: p for n, p in out.items() if n == "experiments"}
+    return out
+
+
+def _renames(given: dict[str, Any], name: str) -> dict[str, str]:
+    columns = given.get("inputs", {}).get(name, {}).get("columns", {})
+    return {k: v for k, v in columns.items() if isinstance(v, str)} if isinstance(columns, dict) else {}
+
+
+def _public_tables(
+    root: Path, given: dict[str, Any], paths: dict[str, list[str]], notes: list[str]
+) -> dict[str, TextTable]:
+    """Public tables that can be read; what cannot is a note here and an error in `plumb check`."""
+    out: dict[str, TextTable] = {}
+    for name in guess.PUBLIC:
+        if name in paths:
+            try:
+                out[name] = guess.text_of(root, paths[name], name, _renames(given, name))
+            except (InputError, ValueError) as error:
+                notes.append(f"{name} could not be read for guesses: {error}")
+    return out
+
+
+def _panel(root: Path, given: dict[str, Any], paths: dict[str, list[str]], notes: list[str]) -> guess.PanelGuess | None:
+    try:
+        return guess.panel_guess(guess.text_of(root, paths["panel"], "panel", {}))
+    except (InputError, ValueError) as error:
+        notes.append(f"panel could not be read for guesses: {error}")
+        return None
+
+
+def _project(root: Path, found: guess.PublicGuess, panel: guess.PanelGuess | None) -> list[Entry]:
+    here = ("project",)
+    out = [
+        Entry(here, "id", tokens.token_hex(8), "names this workspace; its secret and ledger head lie under this name"),
+        Entry(here, "name", root.resolve().name),
+        Entry(here, "kpi", panel.kpi if panel else "conversions", "conversions or revenue"),
+        Entry(here, "currency", found.currency or "USD", "all money is brought to it with [rates]"),
+        Entry(here, "time_zone", "UTC", "zone of times without one"),
+        Entry(here, "week_start", found.week_start or "monday"),
+        Entry(here, "fiscal_year_start", 1, "month, 1 to 12; a fiscal quarter is the unit of the privacy budget"),
+    ]
+    if found.geos:
+        out.append(Entry(here, "geos", _multiline(found.geos), "people elsewhere count as 'other'"))
+    return out
+
+
+def _multiline(values: tuple[str, ...]) -> Any:
+    array = tomlkit.array()
+    array.extend(values)
+    return array.multiline(len(values) > 8)
+
+
+def _inputs(
+    root: Path, given: dict[str, Any], paths: dict[str, list[str]], panel: guess.PanelGuess | None
+) -> list[Entry]:
+    out = [Entry(("inputs",), "max_rejected", 0.01, "a load stops above this share of malformed rows")]
+    for name, found in paths.items():
+        here = ("inputs", name)
+        out.append(Entry(here, "path", found[0] if len(found) == 1 else found, "a file, a folder or a glob, or a list"))
+        if name == "events":
+            out.append(
+                Entry(here, "conversion_is_touch", False, "true: a conversion row carries the channel it came from")
+            )
+            consent = "column" if _has_consent(root, given, found) else "assumed"
+            out.append(
+                Entry(here, "consent", consent, '"assumed" is shown on every screen; "column" reads it per person')
+            )
+        if name == "panel" and panel is not None:
+            out += [Entry(here, key, value) for key, value in panel.keys.items() if value != []]
+            out += [Entry((*here, "spend"), c, column) for c, column in panel.spend.items()]
+            out += [Entry((*here, "exposure"), c, column) for c, column in panel.exposure.items()]
+    return out
+
+
+def _has_consent(root: Path, given: dict[str, Any], paths: list[str]) -> bool:
+    columns = given.get("inputs", {}).get("events", {}).get("columns", {})
+    if isinstance(columns, dict) and "consent" in columns:
+        return True
+    try:
+        return "consent" in header(guess.first_file(root, paths))
+    except InputError:
+        return False
+
+
+def _privacy(panel: guess.PanelGuess | None) -> list[Entry]:
+    """The privacy defaults; a panel has no people to protect."""
+    if panel is not None:
+        return []
+    default, here = Privacy(), ("privacy",)
+    out = [
+        Entry(here, "rho_per_user_quarter", default.rho_per_user_quarter, "zCDP budget of one person and quarter"),
+        Entry(here, "delta", default.delta, "delta at which epsilon is stated"),
+        Entry(here, "min_cohort", default.min_cohort, "screens hide cohorts whose noisy size is smaller"),
+    ]
+    for index, (name, value) in enumerate(default.shares.model_dump().items()):
+        out.append(
+            Entry(("privacy", "shares"), name, value, "parts of the budget; reserve stays unspent" * (index == 0))
+        )
+    for metric in KpiMetrics.model_fields:
+        table = ("privacy", "kpi", metric)
+        note = "the most that one person can add in a quarter; from policy, never from the data"
+        out.append(Entry(table, "bound", getattr(default.kpi, metric).bound, note))
+        out.append(Entry(table, "share", getattr(default.kpi, metric).share, "part of the kpi share"))
+    return out
+
+
+def _experiments(
+    root: Path, given: dict[str, Any], paths: dict[str, list[str]], found: guess.PublicGuess, notes: list[str]
+) -> list[Entry]:
+    if "assignments" not in paths or not found.user_tests:
+        return []
+    out: list[Entry] = []
+    try:
+        arms = guess.arms_of(
+            guess.first_file(root, paths["assignments"]), found.user_tests, _renames(given, "assignments")
+        )
+    except PlumblineError as error:
+        notes.append(f"assignments could not be read for arm names: {error}")
+        return []
+    for test, names in arms.items():
+        here = ("experiments", test)
+        declared = given.get("experiments", {}).get(test, {}).get("control_arm")
+        out.append(Entry(here, "control_arm", declared or guess.control_arm_of(names), "the reference arm"))
+        out.append(Entry(here, "arms", names, "all arms, the reference included"))
+    return out
+
+
+def _defaults() -> list[Entry]:
+    model, planning = Model(), Planning()
+    return [
+        Entry(("model",), "seed", model.seed, "the same seed and releases give the same figures"),
+        Entry(("model",), "chains", model.chains),
+        Entry(("model",), "warmup", model.warmup),
+        Entry(("model",), "draws", model.draws, "per chain, to begin with; doubled up to three times to pass the gate"),
+        Entry(
+            ("planning",), "max_change", planning.max_change, "a channel moves by at most this share; budget = current"
+        ),
+        Entry(("planning",), "horizon_weeks", planning.horizon_weeks),
+    ]
+
+
+def complete(document: tomlkit.TOMLDocument, entries: list[Entry]) -> tuple[str, ...]:
+    """Adds every missing key, keeping what is there with its comments and order. Returns the dotted names added."""
+    added = []
+    for entry in entries:
+        table = _table(document, entry.table)
+        if table is None or entry.key in table:
+            continue
+        value = tomlkit.item(entry.value)
+        if entry.comment and not isinstance(table, InlineTable):
+            value.comment(entry.comment)
+        table.add(entry.key, value)
+        added.append(".".join((*entry.table, entry.key)))
+    return tuple(added)
+
+
+def _table(document: tomlkit.TOMLDocument, names: tuple[str, ...]) -> AbstractTable | None:
+    """The table at `names`, created where missing; None when something else stands there (checked later)."""
+    here: Any = document
+    for depth, name in enumerate(names):
+        if name not in here:
+            inside = depth < len(names) - 1
+            new = tomlkit.inline_table() if isinstance(here, InlineTable) else tomlkit.table(is_super_table=inside)
+            if depth == 0 and len(document.body):
+                document.add(tomlkit.nl())
+            here.add(name, new)
+        here = here[name]
+        if not hasattr(here, "add"):
+            return None
+    return here

@@ -1,0 +1,252 @@
+"""Builds `contracts.panel.Panel` from released KPIs and public tables, or from the aggregate-only panel table."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from contracts.calendar import week_of
+from contracts.errors import InputError, MissingStep
+from contracts.panel import NATIONAL, OTHER_GEO, Panel
+from contracts.release import Release
+from workflow.artifacts import digest_of, file_hash
+from workflow.config import Config, PanelInput
+from workflow.files_in import TextTable, dates, numbers, read_text, resolve, words
+from workflow.tables_in import Controls, PublicTables, Spend, is_weekly
+
+WEEK = 7
+
+
+def released_weeks(releases: Sequence[Release]) -> tuple[date, ...]:
+    """Weeks that the kpi releases hold, oldest first."""
+    return tuple(sorted({w for r in releases if r.measure == "kpi" for w in r.table["week"]}))
+
+
+def kpi_rows(releases: Sequence[Release]) -> pd.DataFrame:
+    """Rows of all kpi releases: geo, week, metric, value, variance, release_id, block. Empty when there are none."""
+    frames = [r.table.assign(release_id=r.release_id, block=r.block) for r in releases if r.measure == "kpi"]
+    columns = ["geo", "week", "metric", "value", "variance", "release_id", "block"]
+    return pd.concat(frames, ignore_index=True)[columns] if frames else pd.DataFrame(columns=columns)
+
+
+def from_releases(config: Config, public: PublicTables, releases: Sequence[Release]) -> Panel:
+    """Panel of the released weeks that spend covers. Geo 'other' is left out: it has no spend.
+
+    Raises MissingStep without kpi releases, InputError without spend or when controls leave a hole.
+    """
+    if public.spend is None:
+        raise InputError("there is no spend table, so no model can be fitted; add [inputs.spend] to plumb.toml.")
+    rows = kpi_rows(releases)
+    if rows.empty:
+        raise MissingStep("no kpi release is published yet; run: plumb release")
+    spend, start = public.spend, config.project.week_start
+    weeks = tuple(w for w in released_weeks(releases) if w >= week_of(spend.first, start) and w <= spend.last)
+    geos = tuple(g for g in public.geos if g != OTHER_GEO)
+    value = _grid(rows[rows["metric"] == config.project.kpi], "value", geos, weeks)
+    variance = _grid(rows[rows["metric"] == config.project.kpi], "variance", geos, weeks)
+    costs = _weekly(spend.rows, "spend", geos, weeks, public.channels, start)
+    controls, names = _controls(public.controls, geos, weeks, start)
+    return Panel(
+        geos=geos, weeks=weeks, channels=public.channels, kpi=value, kpi_variance=np.nan_to_num(variance, nan=0.0),
+        media=_media(spend, costs, geos, weeks, public.channels, start), spend=costs,
+        population=_population(public.controls, geos),
+        controls=controls, control_names=names,
+        organic=np.zeros((len(geos), len(weeks), 0)), organic_names=(),
+        revenue_per_kpi=_revenue_per_kpi(config, rows, geos, weeks), kpi_name=config.project.kpi,
+        currency=config.project.currency, period_days=WEEK, scale_back=scale_back(config.project.kpi, releases),
+        user_level=True, evidence_ids=tuple(sorted(set(rows["release_id"]))),
+    )  # fmt: skip
+
+
+def _grid(rows: pd.DataFrame, column: str, geos: tuple[str, ...], weeks: tuple[date, ...]) -> np.ndarray:
+    """(G, T) of one column; cells that no release holds are NaN."""
+    wide = rows.pivot(index="geo", columns="week", values=column)
+    return wide.reindex(index=list(geos), columns=list(weeks)).to_numpy(float)
+
+
+def _weekly(
+    rows: pd.DataFrame,
+    column: str,
+    geos: tuple[str, ...],
+    weeks: tuple[date, ...],
+    channels: tuple[str, ...],
+    start: str,
+) -> np.ndarray:
+    """(G, T, C) sums of daily or weekly rows; a cell without a row is 0."""
+    week = rows["day"].map(lambda d: week_of(d, start))
+    sums = rows.groupby([rows["geo"], week, rows["channel"]])[column].sum()
+    index = pd.MultiIndex.from_product([geos, weeks, channels])
+    return sums.reindex(index, fill_value=0.0).to_numpy(float).reshape(len(geos), len(weeks), len(channels))
+
+
+def _media(
+    spend: Spend,
+    costs: np.ndarray,
+    geos: tuple[str, ...],
+    weeks: tuple[date, ...],
+    channels: tuple[str, ...],
+    start: str,
+) -> np.ndarray:
+    """Impressions of channels that give them on every row with spend, spend otherwise. (G, T, C)"""
+    rows, out = spend.rows, costs.copy()
+    for position, channel in enumerate(channels):
+        mine = rows[rows["channel"] == channel]
+        paid = mine[(mine["spend"] > 0) | mine["impressions"].notna()]
+        if len(paid) and paid["impressions"].notna().all() and paid["impressions"].sum() > 0:
+            out[:, :, position] = _weekly(paid, "impressions", geos, weeks, (channel,), start)[:, :, 0]
+    return out
+
+
+def _controls(
+    controls: Controls | None, geos: tuple[str, ...], weeks: tuple[date, ...], start: str
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """(G, T, K) weekly means of the controls. Raises InputError for a geo and week without a row."""
+    if controls is None or not controls.names:
+        return np.zeros((len(geos), len(weeks), 0)), ()
+    week = controls.rows["day"].map(lambda d: week_of(d, start))
+    means = controls.rows.groupby([controls.rows["geo"], week])[list(controls.names)].mean()
+    wide = means.reindex(pd.MultiIndex.from_product([geos, weeks], names=["geo", "week"]))
+    holes = wide.isna().any(axis=1)
+    if holes.any():
+        geo, hole = wide.index[int(np.flatnonzero(holes)[0])]
+        raise InputError(
+            f"{controls.files[0].name} has no row for geo {geo!r} in the week of {hole}; add it, or take the geo out "
+            "of geos in [project] of plumb.toml."
+        )
+    return wide.to_numpy(float).reshape(len(geos), len(weeks), len(controls.names)), controls.names
+
+
+def _population(controls: Controls | None, geos: tuple[str, ...]) -> np.ndarray:
+    """People per geo; ones when the controls do not say."""
+    if controls is None or not controls.population:
+        return np.ones(len(geos))
+    missing = [g for g in geos if g not in controls.population]
+    if missing:
+        raise InputError(f"{controls.files[0].name} gives no population for geo {missing[0]!r}; add a row for it.")
+    return np.array([controls.population[g] for g in geos])
+
+
+def _revenue_per_kpi(
+    config: Config, rows: pd.DataFrame, geos: tuple[str, ...], weeks: tuple[date, ...]
+) -> np.ndarray | None:
+    """Constant released revenue ÷ released conversions; ones when the KPI is revenue; None when neither is known.
+
+    None also where the noise hides whether there is any revenue: its total lies within two sd of zero.
+    """
+    shape = (len(geos), len(weeks))
+    if config.project.kpi == "revenue":
+        return np.ones(shape)
+    inside = rows[rows["geo"].isin(geos) & rows["week"].isin(weeks)]
+    totals: dict[str, float] = {}
+    for metric in ("revenue", "conversions"):
+        mine = inside[inside["metric"] == metric]
+        totals[metric] = float(mine["value"].sum())
+        if not totals[metric] > 2 * math.sqrt(float(mine["variance"].sum())):
+            return None
+    return np.full(shape, totals["revenue"] / totals["conversions"])
+
+
+def scale_back(kpi: str, releases: Sequence[Release]) -> tuple[float, float]:
+    """Factor (mean, sd) that undoes the clipped mass: 1 + Σ clipped ÷ Σ kpi over the blocks that release both."""
+    kept = kept_variance = lost = lost_variance = 0.0
+    blocks = {r.block: r for r in releases if r.measure == "diagnostics"}
+    for release in releases:
+        if release.measure != "kpi" or release.block not in blocks:
+            continue
+        table, noted = release.table, blocks[release.block].table
+        mine, clipped = table[table["metric"] == kpi], noted[noted["metric"] == f"clipped_{kpi}"]
+        if clipped.empty:
+            continue
+        kept += float(mine["value"].sum())
+        kept_variance += float(mine["variance"].sum())
+        lost += float(clipped["value"].sum())
+        lost_variance += float(clipped["variance"].sum())
+    if kept <= 0 or lost <= 0:
+        return 1.0, 0.0
+    ratio = lost / kept
+    return 1.0 + ratio, math.sqrt(lost_variance + ratio**2 * kept_variance) / kept
+
+
+def from_panel(root: Path, config: Config) -> tuple[Panel, tuple[Path, ...]]:
+    """Panel of the aggregate-only door and its files. Raises InputError."""
+    section = config.inputs.panel
+    if section is None:
+        raise InputError("there is no [inputs.panel] in plumb.toml.")
+    table = read_text(resolve(root, section.paths, "panel"), "panel", {}, {})
+    if table.cells.empty:
+        raise InputError(f"{table.files[0].name} holds no rows.")
+    days = dates(table, section.date)
+    geo = words(table, section.geo) if section.geo else pd.Series([NATIONAL] * len(days))
+    geos, weeks, period = _panel_axes(table, section, days, geo)
+    index = pd.MultiIndex.from_arrays([geo, days])
+    full = pd.MultiIndex.from_product([geos, weeks])
+    shape = (len(geos), len(weeks))
+
+    def grid(column: str, *, empty: float | None = None, minimum: float | None = None) -> np.ndarray:
+        series = pd.Series(numbers(table, column, empty=empty, minimum=minimum), index=index)
+        return series.reindex(full).to_numpy(float).reshape(shape)
+
+    def stack(columns: Sequence[str], minimum: float | None) -> np.ndarray:
+        parts = [grid(c, minimum=minimum) for c in columns]
+        return np.stack(parts, axis=-1) if parts else np.zeros((*shape, 0))
+
+    channels = tuple(section.spend)
+    spend = stack(list(section.spend.values()), 0)
+    media = spend.copy()
+    for position, channel in enumerate(channels):
+        if channel in section.exposure:
+            media[:, :, position] = grid(section.exposure[channel], minimum=0)
+    kpi = grid(section.kpi, empty=np.nan)
+    variance = np.zeros(shape) if section.kpi_variance is None else grid(section.kpi_variance, empty=0, minimum=0)
+    revenue = grid(section.revenue_per_kpi, minimum=0) if section.revenue_per_kpi else None
+    if revenue is None and config.project.kpi == "revenue":
+        revenue = np.ones(shape)
+    people = np.ones(len(geos)) if section.population is None else _panel_population(table, section, geo, geos)
+    panel = Panel(
+        geos=geos, weeks=weeks, channels=channels, kpi=kpi, kpi_variance=variance, media=media, spend=spend,
+        population=people, controls=stack(section.controls, None), control_names=tuple(section.controls),
+        organic=stack(section.organic, 0), organic_names=tuple(section.organic), revenue_per_kpi=revenue,
+        kpi_name=config.project.kpi, currency=config.project.currency, period_days=period, scale_back=(1.0, 0.0),
+        user_level=False, evidence_ids=(f"panel:{digest_of([file_hash(p) for p in table.files])[:12]}",),
+    )  # fmt: skip
+    return panel, table.files
+
+
+def _panel_axes(
+    table: TextTable, section: PanelInput, days: pd.Series, geo: pd.Series
+) -> tuple[tuple[str, ...], tuple[date, ...], int]:
+    """Geos, periods and the period's length in days. Raises InputError for repeats, gaps and missing rows."""
+    periods = sorted(set(days))
+    period = WEEK if is_weekly(periods) else 1
+    if len(periods) < 2:
+        raise InputError(f"{table.files[0].name} holds one date only; a panel needs a series of weeks or days.")
+    repeated = pd.DataFrame({"g": geo, "d": days}).duplicated()
+    table.fail(repeated, section.date, "that geo and date stand on an earlier row too; keep one row for each")
+    for before, after in zip(periods, periods[1:], strict=False):
+        if (after - before).days != period:
+            raise InputError(
+                f"{table.files[0].name} jumps from {before} to {after}; a panel needs one row per "
+                f"{'week' if period == WEEK else 'day'} without gaps (leave the KPI empty where it is not known)."
+            )
+    geos = tuple(sorted(set(geo)))
+    counts = geo.value_counts()
+    for name in geos:
+        if counts[name] != len(periods):
+            raise InputError(
+                f"{table.files[0].name} has {counts[name]} rows for geo {name!r} and {len(periods)} dates; give every "
+                "geo a row for every date (leave the KPI empty where it is not known)."
+            )
+    return geos, tuple(periods), period
+
+
+def _panel_population(table: TextTable, section: PanelInput, geo: pd.Series, geos: tuple[str, ...]) -> np.ndarray:
+    assert section.population is not None
+    people = numbers(table, section.population)
+    table.fail(pd.Series(people <= 0), section.population, "write a number greater than 0")
+    means = pd.Series(people).groupby(geo.to_numpy()).mean()
+    return means.reindex(list(geos)).to_numpy(float)
