@@ -1,0 +1,123 @@
+"""The spend change that a test made, and the spend that would have been without it (DESIGN section 2)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from contracts.errors import ContractError
+from contracts.evidence import Experiment
+from contracts.panel import Panel
+from lift.rows import treated_geos, window_and_history
+
+
+@dataclass(frozen=True, slots=True)
+class SpendDelta:
+    """Signed change of the channel's spend in the treated scope, currency; `se` is 0 where the change was declared."""
+
+    value: float
+    se: float
+    counterfactual: np.ndarray  # (treated geo, period of the window), currency per period, >= 0; (0, n) for a user test
+
+
+def _control_geos(
+    experiment: Experiment, panel: Panel, treated: np.ndarray, exclude: Sequence[Experiment]
+) -> np.ndarray:
+    """Geos that no geo test touched up to the end of this one."""
+    touched = np.zeros(len(panel.geos), bool)
+    touched[treated] = True
+    for other in exclude:
+        if other.kind == "geo" and other.name != experiment.name and other.start <= experiment.end:
+            touched[treated_geos(other, panel)] = True
+    return np.flatnonzero(~touched)
+
+
+def _from_controls(
+    experiment: Experiment,
+    spend: np.ndarray,
+    treated: np.ndarray,
+    controls: np.ndarray,
+    window: np.ndarray,
+    pre: np.ndarray,
+) -> tuple[np.ndarray, float]:
+    """Counterfactual (K, n) = control spend × the treated-to-control ratio before the test, and the se of its sum.
+
+    The se is the spread of the same difference over every stretch of the window's length before the test: spend that
+    kept an exact proportion gives 0.
+    """
+    control = spend[controls].sum(axis=0)
+    before = spend[treated][:, pre].sum(axis=1)  # (K,)
+    if control[pre].sum() <= 0:
+        if before.sum() > 0:
+            raise ContractError(
+                f"experiment {experiment.name!r}: the control geos spent nothing on {experiment.channel!r} before the test, "
+                "so its spend change cannot be worked out; give spend_delta in the experiments table."
+            )
+        return np.zeros((len(treated), len(window))), 0.0
+    ratio = before / control[pre].sum()
+    counterfactual = ratio[:, None] * control[window][None, :]
+    n = len(window)
+    drift = spend[treated][:, pre].sum(axis=0) - ratio.sum() * control[pre]
+    sums = np.convolve(drift, np.ones(n), mode="valid") if len(pre) >= 2 * n else drift * np.sqrt(n)
+    spread = float(np.sqrt((sums**2).mean() * (1 + n / len(pre))))
+    scale = max(float(before.sum()) / len(pre) * n, 1.0)
+    return counterfactual, spread if spread > 1e-9 * scale else 0.0
+
+
+def _to_declared(experiment: Experiment, declared: float, actual: np.ndarray, default: np.ndarray) -> np.ndarray:
+    """Counterfactual (K, n) whose sum differs from the actual spend by exactly `declared`, shaped like the default one."""
+    if declared < 0:
+        shape = default if default.sum() > 0 else np.ones_like(default)
+        return actual - declared * shape / shape.sum()
+    total = actual.sum()
+    if declared > total * (1 + 1e-9):
+        raise ContractError(
+            f"experiment {experiment.name!r}: spend_delta is {declared:g}, more than the {total:g} that the treated geos "
+            f"spent on {experiment.channel!r} in the window; correct spend_delta or the spend table."
+        )
+    extra = np.clip(actual - default, 0.0, None)
+    if extra.sum() > 0:
+        shaped = actual - extra * declared / extra.sum()
+        if (shaped >= 0).all():
+            return shaped
+    return actual * (1 - declared / total) if total > 0 else actual
+
+
+def spend_delta(experiment: Experiment, panel: Panel, *, exclude: Sequence[Experiment] = ()) -> SpendDelta:
+    """Spend change of a test and its counterfactual spend.
+
+    Geo test without a declared change: treated spend in the window minus control spend × the treated-to-control ratio
+    before it; with one: the same path, scaled to it. User test: the declared change, else the channel's whole spend in the
+    window (all of it went to the treated arms). Spend enters by whole periods, as the KPI does. `exclude`: other
+    experiments, whose treated geos are no controls. Raises ContractError when the channel or a geo is unknown, when no
+    control spend exists, or when a declared change is more than what was spent.
+    """
+    if experiment.channel not in panel.channels:
+        raise ContractError(
+            f"experiment {experiment.name!r} tests channel {experiment.channel!r}, which the panel does not hold; "
+            f"it holds {', '.join(panel.channels)}."
+        )
+    spend = panel.spend[:, :, panel.channels.index(experiment.channel)]
+    if experiment.kind == "user":
+        window = panel.window(experiment.start, experiment.end)
+        value = float(spend[:, window].sum()) if experiment.spend_delta is None else experiment.spend_delta
+        return SpendDelta(value, 0.0, np.zeros((0, len(window))))
+    treated = treated_geos(experiment, panel)
+    window, pre = window_and_history(experiment, panel)
+    controls = _control_geos(experiment, panel, treated, exclude)
+    actual = spend[np.ix_(treated, window)]
+    if experiment.spend_delta is None and not len(controls):
+        raise ContractError(
+            f"experiment {experiment.name!r} has no control geo to compare spend with; give spend_delta in the "
+            "experiments table."
+        )
+    if len(controls) and (experiment.spend_delta is None or spend[np.ix_(controls, pre)].sum() > 0):
+        default, se = _from_controls(experiment, spend, treated, controls, window, pre)
+    else:  # declared change and nothing to shape it by: the treated geos' own mean before the test
+        default, se = np.repeat(spend[treated][:, pre].mean(axis=1)[:, None], len(window), axis=1), 0.0
+    if experiment.spend_delta is None:
+        return SpendDelta(float(actual.sum() - default.sum()), se, default)
+    path = _to_declared(experiment, experiment.spend_delta, actual, default)
+    return SpendDelta(experiment.spend_delta, 0.0, path)
