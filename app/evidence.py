@@ -1,0 +1,146 @@
+"""View models of the page Reconcile: what every source says of one channel in one period, on one scale."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from app import figures
+from app.charts.forest import FAMILIES
+from app.store import Snapshot
+from app.wording import title
+
+CREDIT_SENTENCE = (
+    "Credit is descriptive: it says which touches came before a conversion, not which spend caused it. "
+    "Tests, the model and the pooled estimate measure cause."
+)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Period:
+    """First and last day, both included."""
+
+    start: pd.Timestamp
+    end: pd.Timestamp
+
+    @property
+    def label(self) -> str:
+        """'2025-01-06 to 2025-04-06'."""
+        return figures.span(self.start, self.end)
+
+
+def periods(s: Snapshot) -> tuple[Period, ...]:
+    """Periods that hold factors or credit, newest first; the whole workspace's where there is neither."""
+    frames = [f[["period_start", "period_end"]] for f in (s.incrementality, s.credit) if len(f)]
+    if frames:
+        rows = pd.concat(frames).drop_duplicates()
+        found = {Period(pd.Timestamp(a), pd.Timestamp(b)) for a, b in rows.itertuples(index=False, name=None)}
+        return tuple(sorted(found, reverse=True))
+    if s.meta.period_start and s.meta.period_end:
+        return (Period(pd.Timestamp(s.meta.period_start), pd.Timestamp(s.meta.period_end)),)
+    return ()
+
+
+def sources(s: Snapshot, channel: str, period: Period) -> pd.DataFrame:
+    """Rows of the forest plot: source, family, mean, p05, p95 (KPI units in the period), note.
+
+    A test speaks of its own geos and weeks. It is brought to the period by its outcome per unit of spend times the
+    channel's spend of the period; a test without a known spend change stays in the table of tests only.
+    """
+    rows = [*_pooled(s, channel, period), *_model(s, channel, period), *_lift(s, channel, period)]
+    rows += _credit(s, channel, period)
+    frame = pd.DataFrame(rows, columns=["source", "family", "mean", "p05", "p95", "note"])
+    order = {f: i for i, f in enumerate(FAMILIES)}
+    return frame.sort_values("family", key=lambda f: f.map(order), kind="stable").reset_index(drop=True)
+
+
+def factors(s: Snapshot, period: Period) -> pd.DataFrame:
+    """Rows of `v_incrementality` in the period, sorted; mean is NaN where the factor must not be printed."""
+    rows = s.incrementality[s.incrementality["period_start"] == period.start]
+    return rows.sort_values(["channel", "model"]).reset_index(drop=True)
+
+
+def flags(s: Snapshot, period: Period) -> list[str]:
+    """Why sources disagree, one sentence a channel and model."""
+    rows = factors(s, period)
+    return [f"{r.channel}, {title(str(r.model))}: {r.flag}" for r in rows.itertuples() if r.flag]
+
+
+def period_spend(s: Snapshot, channel: str, period: Period) -> tuple[float | None, str]:
+    """Spend of a channel in a period, and where it is from. The warehouse has no table of spend itself."""
+    plan = s.scenarios
+    same = (plan["period_start"] == period.start) & (plan["period_end"] == period.end)
+    held = plan[same & (plan["scenario"] == figures.CURRENT) & (plan["channel"] == channel)]
+    if len(held):
+        return float(held["spend"].iloc[0]), "spend of the period"
+    whole = str(period.start.date()) <= s.meta.period_start and str(period.end.date()) >= s.meta.period_end
+    total = {m: figures.effect(s, m).set_index("channel")["mean"] for m in ("incremental_revenue", "roi")}
+    if whole and all(channel in t.index for t in total.values()) and total["roi"][channel] != 0:
+        return float(total["incremental_revenue"][channel] / total["roi"][channel]), "spend of the period"
+    now = figures.current_spend(s.response).get(channel)
+    weeks = _weeks(s, period)
+    if now is None or not weeks:
+        return None, ""
+    return now * weeks, f"current spend per {figures.units(s).period} × {weeks}"
+
+
+def _weeks(s: Snapshot, period: Period) -> int:
+    weeks = pd.Series(s.kpi["week"].unique())
+    return int(((weeks >= period.start) & (weeks <= period.end)).sum())
+
+
+def _pooled(s: Snapshot, channel: str, period: Period) -> list[dict[str, object]]:
+    rows = factors(s, period)
+    rows = rows[rows["channel"] == channel].dropna(subset=["incremental_kpi"])
+    if rows.empty:
+        return []
+    first = rows.iloc[0]  # the pooled outcome is one per channel and period, whatever the credit model
+    weights = f"weights: tests {first.weight_lift:.0%}, model {first.weight_mmm:.0%}, credit {first.weight_credit:.0%}"
+    return [_row("pooled", "pooled", first.incremental_kpi, first.incremental_p05, first.incremental_p95, weights)]
+
+
+def _model(s: Snapshot, channel: str, period: Period) -> list[dict[str, object]]:
+    rows = s.effects[(s.effects["metric"] == "incremental_kpi") & (s.effects["channel"] == channel)]
+    weeks = rows[(rows["scope"] == "week") & (rows["week"] >= period.start) & (rows["week"] <= period.end)]
+    total = rows[rows["scope"] == "total"]
+    every = rows[rows["scope"] == "week"]
+    if len(total) and (len(weeks) == len(every) or every.empty):
+        r = total.iloc[0]
+        return [_row("MMM, calibrated", "model", r["mean"], r["p05"], r["p95"], "total of the model")]
+    if weeks.empty:
+        return []
+    # The weeks of one channel share its effect size and curve, so their errors move together and quantiles add up.
+    note = f"sum of {len(weeks)} {figures.units(s).period}s, which err together"
+    return [_row("MMM, calibrated", "model", weeks["mean"].sum(), weeks["p05"].sum(), weeks["p95"].sum(), note)]
+
+
+def _lift(s: Snapshot, channel: str, period: Period) -> list[dict[str, object]]:
+    rows = s.lift[(s.lift["channel"] == channel) & (s.lift["metric"] == s.meta.kpi)].dropna(subset=["iroas"])
+    spend, basis = period_spend(s, channel, period)
+    if spend is None:
+        return []
+    many = rows["experiment"].duplicated(keep=False)
+    out = []
+    for r, double in zip(rows.itertuples(), many, strict=True):
+        name = f"test {r.experiment}" + (f", {title(str(r.estimator))}" if double else "")
+        name += f", arm {r.arm}" if r.arm and double else ""
+        note = f"tested {figures.span(r.start, r.end)}; outcome per unit of spend × {basis}"
+        out.append(_row(name, "lift", r.iroas * spend, r.iroas_p05 * spend, r.iroas_p95 * spend, note))
+    return out
+
+
+def _credit(s: Snapshot, channel: str, period: Period) -> list[dict[str, object]]:
+    rows = figures.credit_rows(s)
+    rows = rows[(rows["channel"] == channel) & (rows["period_start"] == period.start)]
+    return [_row(f"credit, {title(str(r.model))}", "credit", r.mean, r.p05, r.p95, "descriptive") for r in rows.itertuples()]
+
+
+def _row(source: str, family: str, mean: float, p05: float, p95: float, note: str) -> dict[str, object]:
+    return {"source": source, "family": family, "mean": mean, "p05": p05, "p95": p95, "note": note}
+
+
+def unscaled_tests(s: Snapshot, channel: str) -> str:
+    """Names of the channel's tests that cannot be put on the period's scale, joined by ', '."""
+    rows = s.lift[(s.lift["channel"] == channel) & (s.lift["metric"] == s.meta.kpi) & s.lift["iroas"].isna()]
+    return ", ".join(dict.fromkeys(rows["experiment"]))

@@ -1,0 +1,166 @@
+"""The one door to the warehouse: opens the file read-only, reads whole views, closes it again.
+
+The file is replaced whole by the job that makes it, so every read opens it anew; pages cache a snapshot under
+`fingerprint(path)`, which changes when the file is replaced.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import pandas as pd
+
+from contracts.errors import ContractError, WorkspaceError
+from contracts.response import SteadyResponse
+from contracts.tables import BY_NAME
+
+ENV = "PLUMB_WAREHOUSE"
+DRAW_COLUMNS = (
+    "channel", "geo", "draw", "weight", "amplitude", "half_saturation", "slope", "unit", "current_spend",
+    "observed_max",
+)  # fmt: skip
+# v_effects holds a row per geo and week as well; the screens read the two scopes that they show.
+_FILTERS = {"v_effects": "WHERE scope IN ('total', 'week')"}
+_VIEWS = (
+    "v_kpi", "v_effects", "v_curves", "v_lift", "v_credit", "v_incrementality", "v_scenarios", "v_releases",
+    "v_charges", "v_runs", "v_checks",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Meta:
+    """What the file says about itself, from the table `meta`. Empty strings where a key is absent."""
+
+    project: str
+    kpi: str
+    currency: str
+    user_level: bool
+    consent: str  # 'column' or 'assumed'
+    period_start: str  # ISO date
+    period_end: str  # ISO date, inclusive
+    generated_at: str
+    model_version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """All that the screens show, as it stood in one file. Frames have the columns of `contracts.tables`."""
+
+    meta: Meta
+    kpi: pd.DataFrame
+    effects: pd.DataFrame  # scopes 'total' and 'week'
+    curves: pd.DataFrame
+    lift: pd.DataFrame
+    credit: pd.DataFrame
+    incrementality: pd.DataFrame
+    scenarios: pd.DataFrame
+    releases: pd.DataFrame
+    charges: pd.DataFrame
+    runs: pd.DataFrame
+    checks: pd.DataFrame
+    response: SteadyResponse | None  # None when no model has been fitted
+
+    @property
+    def empty(self) -> bool:
+        """True when there is neither a KPI nor an estimate to show."""
+        return self.kpi.empty and self.effects.empty
+
+
+def warehouse_path() -> Path:
+    """Path named by the environment variable PLUMB_WAREHOUSE. Raises WorkspaceError when it is not set."""
+    value = os.environ.get(ENV, "")
+    if not value:
+        raise WorkspaceError(f"{ENV} is not set; start the explorer with `plumb serve` in a workspace.")
+    return Path(value)
+
+
+def fingerprint(path: Path) -> str:
+    """Changes whenever the file is replaced: hash of path, size, time of change and inode.
+
+    Raises WorkspaceError when there is no file.
+    """
+    try:
+        stat = path.stat()
+    except FileNotFoundError:
+        raise WorkspaceError(f"there is no warehouse at {path}; run `plumb run` in the workspace first.") from None
+    key = f"{path.resolve()}|{stat.st_size}|{stat.st_mtime_ns}|{stat.st_ino}"
+    return hashlib.sha256(key.encode()).hexdigest()
+
+
+def load(path: Path) -> Snapshot:
+    """Reads the whole snapshot. Raises WorkspaceError when the file is missing, damaged or of another version."""
+    fingerprint(path)
+    try:
+        # Nothing else may be read through this connection: no other file, no extension, no network.
+        con = duckdb.connect(str(path), read_only=True, config={"enable_external_access": "false"})
+    except duckdb.Error as e:
+        raise WorkspaceError(f"{path} is not a readable warehouse ({_first_line(e)}); run `plumb run` again.") from e
+    with con:
+        frames = {name: _read_view(con, path, name) for name in _VIEWS}
+        meta = _read_meta(con, path)
+        draws = _query(con, path, f"SELECT {', '.join(DRAW_COLUMNS)} FROM response_draws")
+    fields = {name.removeprefix("v_"): frame for name, frame in frames.items()}
+    return Snapshot(meta=meta, response=None if draws.empty else response(draws), **fields)
+
+
+def response(draws: pd.DataFrame) -> SteadyResponse:
+    """Steady response from the rows of `response_draws` (one per channel × geo × draw).
+
+    Raises ContractError when a channel × geo × draw is missing or double.
+    """
+    channels, geos = (tuple(sorted(draws[k].unique())) for k in ("channel", "geo"))
+    order = draws.sort_values(["draw", "geo", "channel"])
+    shape = (order["draw"].nunique(), len(geos), len(channels))
+    if len(order) != np.prod(shape) or order.duplicated(["draw", "geo", "channel"]).any():
+        raise ContractError(f"response_draws must hold one row per draw, geo and channel {shape}; got {len(order)}.")
+    cube = {k: order[k].to_numpy(dtype=float).reshape(shape) for k in DRAW_COLUMNS[3:]}
+    weights = cube["weight"][:, 0, 0]
+    return SteadyResponse(
+        channels=channels,
+        geos=geos,
+        amplitude=cube["amplitude"],
+        unit=cube["unit"][0],
+        half_saturation=cube["half_saturation"][:, 0],
+        slope=cube["slope"][:, 0],
+        current_spend=cube["current_spend"][0],
+        observed_max=cube["observed_max"][0, 0],
+        weights=weights / weights.sum(),
+    )
+
+
+def latest(frame: pd.DataFrame, view: str) -> pd.DataFrame:
+    """Newest row per key of `view` (by `as_of`), in the order of the file."""
+    key = list(BY_NAME[view].key)
+    if frame.empty or "as_of" not in frame:
+        return frame
+    return frame.sort_values("as_of", kind="stable").drop_duplicates(key, keep="last").sort_index()
+
+
+def _read_view(con: duckdb.DuckDBPyConnection, path: Path, name: str) -> pd.DataFrame:
+    columns = ", ".join(f'"{c}"' for c in BY_NAME[name].names)
+    frame = _query(con, path, f"SELECT {columns} FROM {name} {_FILTERS.get(name, '')}")
+    return latest(frame, name).reset_index(drop=True)
+
+
+def _read_meta(con: duckdb.DuckDBPyConnection, path: Path) -> Meta:
+    values = dict(_query(con, path, "SELECT key, value FROM meta").itertuples(index=False, name=None))
+    text = {k: str(values.get(k) or "") for k in Meta.__dataclass_fields__ if k != "user_level"}
+    return Meta(**text, user_level=values.get("user_level") == "true")
+
+
+def _query(con: duckdb.DuckDBPyConnection, path: Path, sql: str) -> pd.DataFrame:
+    try:
+        return con.execute(sql).df()
+    except duckdb.Error as e:
+        raise WorkspaceError(
+            f"{path} was made by another version of Plumbline ({_first_line(e)}); run `plumb run` to rebuild it."
+        ) from e
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]

@@ -1,0 +1,281 @@
+"""Scenarios: move budget by slider or number, see the outcome with its interval, let the rest be optimised."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import streamlit as st
+
+from app import figures, optimise, scenario, tables
+from app.charts import comparison as comparison_charts
+from app.charts import curve
+from app.scenario import Comparison
+from app.store import Snapshot
+from app.views import common
+from app.wording import Units, between, listed
+from contracts.errors import UserError
+from contracts.response import SteadyResponse
+
+PLAN, SOURCE, NOTICE = "scenario_plan", "scenario_source", "scenario_notice"
+BUDGET, WIDTH, HOLD = "scenario_budget", "scenario_guardrail", "scenario_hold"
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """What the callbacks need: the response, the units and the bounds now in force."""
+
+    response: SteadyResponse
+    units: Units
+    low: np.ndarray  # (C,), currency per period
+    high: np.ndarray
+
+    @property
+    def locked(self) -> list[bool]:
+        """Which channels the user has locked."""
+        return [bool(st.session_state.get(_lock(c))) for c in self.response.channels]
+
+
+def render() -> None:
+    """Draws the page."""
+    s = common.snapshot_or_stop()
+    st.header("Scenarios")
+    common.banners(s)
+    if s.response is None:
+        st.info("Scenarios need a fitted model. Run `plumb run`; until then there is nothing to plan with.")
+        _saved(s)
+        return
+    units = figures.units(s)
+    _open_plan(s, s.response)
+    desk = _settings(s.response, units)
+    _channels(desk)
+    outcome = scenario.compare(s.response, st.session_state[PLAN])
+    _notices(desk, outcome)
+    _outcome(s, outcome, units)
+    _curve(s, units)
+    _saved(s)
+
+
+def _lock(channel: str) -> str:
+    return f"scenario_lock.{channel}"
+
+
+def _open_plan(s: Snapshot, response: SteadyResponse) -> None:
+    """Starts from the address or the current split, once per session and per warehouse."""
+    source = (s.meta.generated_at, s.meta.model_version, response.channels)
+    if st.session_state.get(SOURCE) == source:
+        return
+    now = scenario.current(response)
+    st.session_state[PLAN] = scenario.from_query(response.channels, st.query_params.to_dict(), now)
+    st.session_state[BUDGET] = float(round(st.session_state[PLAN].sum(), 2))
+    st.session_state[SOURCE] = source
+
+
+def _settings(response: SteadyResponse, units: Units) -> Desk:
+    budget, width, hold = st.columns([2, 2, 1.4], vertical_alignment="bottom")
+    share = width.slider(
+        "Guardrails: most that a channel may move from now",
+        min_value=5, max_value=100, value=st.session_state.get(WIDTH, round(100 * scenario.GUARDRAIL)), step=5,
+        format="± %d %%", key=WIDTH, persist_state="session",
+    )  # fmt: skip
+    low, high = scenario.guardrails(response, share / 100)
+    desk = Desk(response, units, low, high)
+    keep = st.session_state[BUDGET]
+    st.session_state[BUDGET] = keep  # a value set before the widget survives a change of page
+    budget.number_input(
+        f"Budget, {units.currency} per {units.period}",
+        min_value=0.0, step=_step(scenario.current(response).sum()), format="%.0f", key=BUDGET,
+        on_change=_budget_moved, args=(desk,),
+    )  # fmt: skip
+    hold.toggle("Lock the total", key=HOLD, persist_state="session", help="Other unlocked channels give way.")
+    return desk
+
+
+def _channels(desk: Desk) -> None:
+    plan, now = st.session_state[PLAN], scenario.current(desk.response)
+    for i, channel in enumerate(desk.response.channels):
+        low, high = float(min(desk.low[i], plan[i])), float(max(desk.high[i], plan[i]))
+        name, slide, number, lock = st.columns([1.1, 3, 1.6, 0.8], vertical_alignment="bottom")
+        name.markdown(f"**{common.plain(channel)}**  \nnow {common.plain(desk.units.money(now[i]))}")
+        locked = bool(st.session_state.get(_lock(channel)))
+        _slider(desk, slide, i, low, high, locked)
+        number_key = f"scenario_spend.{channel}"
+        st.session_state[number_key] = float(plan[i])
+        number.number_input(
+            f"{channel}, {desk.units.currency} per {desk.units.period}",
+            min_value=low, max_value=max(high, low + 1e-6), step=_step(now[i]), format="%.0f", key=number_key,
+            disabled=locked, on_change=_number_moved, args=(desk, i, number_key),
+        )  # fmt: skip
+        lock.checkbox("Lock", key=_lock(channel), persist_state="session", help=f"Keep {channel} where it is.")
+    _buttons(desk)
+
+
+def _slider(desk: Desk, place: st.delta_generator.DeltaGenerator, i: int, low: float, high: float, locked: bool) -> None:
+    """Change in per cent of current spend; a channel without spend now can only be typed."""
+    channel, now = desk.response.channels[i], scenario.current(desk.response)[i]
+    if now <= 0:
+        place.caption(f"No spend now: type an amount up to {common.plain(desk.units.money(high))}.")
+        return
+    key = f"scenario_move.{channel}"
+    least, most = int(np.floor(100 * (low / now - 1))), int(np.ceil(100 * (high / now - 1)))
+    st.session_state[key] = int(np.clip(round(100 * (st.session_state[PLAN][i] / now - 1)), least, most))
+    place.slider(
+        f"{channel}, change from now",
+        min_value=least, max_value=most, step=1, format="%+d %%", key=key,
+        disabled=locked, on_change=_slider_moved, args=(desk, i, key),
+    )  # fmt: skip
+
+
+def _buttons(desk: Desk) -> None:
+    with st.container(horizontal=True):
+        st.button("Optimise the rest", type="primary", icon=":material/auto_fix_high:", on_click=_optimise, args=(desk,))
+        st.button("Reset to current", icon=":material/restart_alt:", on_click=_reset, args=(desk,))
+        st.button("Put into the address", icon=":material/link:", on_click=_share, args=(desk,))
+
+
+def _slider_moved(desk: Desk, i: int, key: str) -> None:
+    now = scenario.current(desk.response)[i]
+    _move(desk, i, float(now * (1 + st.session_state[key] / 100)))
+
+
+def _number_moved(desk: Desk, i: int, key: str) -> None:
+    _move(desk, i, float(st.session_state[key]))
+
+
+def _move(desk: Desk, i: int, value: float) -> None:
+    plan = st.session_state[PLAN].copy()
+    plan[i] = value
+    if not st.session_state.get(HOLD):
+        st.session_state[PLAN] = plan
+        st.session_state[BUDGET] = float(plan.sum())
+        return
+    keep = desk.locked
+    keep[i] = True
+    _fit_to_budget(desk, plan, keep)
+
+
+def _budget_moved(desk: Desk) -> None:
+    _fit_to_budget(desk, st.session_state[PLAN].copy(), desk.locked)
+
+
+def _fit_to_budget(desk: Desk, plan: np.ndarray, keep: list[bool]) -> None:
+    budget = float(st.session_state[BUDGET])
+    held = scenario.hold_total(plan, budget, keep, desk.low, desk.high)
+    if held is None:
+        st.session_state[PLAN] = plan
+        low, high = scenario.hold_locked(desk.low, desk.high, plan, keep)
+        st.session_state[NOTICE] = scenario.feasible(low, high, budget, desk.units)
+        return
+    st.session_state[PLAN] = held
+
+
+def _optimise(desk: Desk) -> None:
+    budget = float(st.session_state[BUDGET])
+    low, high = scenario.hold_locked(desk.low, desk.high, st.session_state[PLAN], desk.locked)
+    refusal = scenario.feasible(low, high, budget, desk.units)
+    if refusal:
+        st.session_state[NOTICE] = refusal
+        return
+    try:
+        st.session_state[PLAN] = optimise.best_spend(desk.response, budget, low, high)
+    except UserError as e:
+        st.session_state[NOTICE] = str(e)
+
+
+def _reset(desk: Desk) -> None:
+    plan = scenario.current(desk.response)
+    st.session_state[PLAN], st.session_state[BUDGET] = plan, float(plan.sum())
+    for channel in desk.response.channels:
+        st.session_state[_lock(channel)] = False
+    st.query_params.clear()
+
+
+def _share(desk: Desk) -> None:
+    st.query_params.from_dict(scenario.to_query(desk.response.channels, st.session_state[PLAN]))
+
+
+def _notices(desk: Desk, outcome: Comparison) -> None:
+    notice = st.session_state.pop(NOTICE, "")
+    if notice:
+        st.warning(common.plain(notice), icon=":material/warning:")
+    planned, budget = float(outcome.rows["spend"].sum()), float(st.session_state[BUDGET])
+    if abs(planned - budget) > 0.005 * max(budget, 1.0):
+        money = desk.units.money
+        st.warning(
+            common.plain(f"The channels add up to {money(planned)}, not to the budget of {money(budget)}."),
+            icon=":material/warning:",
+        )
+    beyond = scenario.extrapolated(desk.response, outcome.rows["spend"].to_numpy())
+    if beyond:
+        st.warning(
+            common.plain(
+                f"Outside observed spend: {listed(beyond)}. The curve there is an extrapolation (dashed); "
+                "its interval is likely too narrow."
+            ),
+            icon=":material/warning:",
+        )
+
+
+def _outcome(s: Snapshot, outcome: Comparison, units: Units) -> None:
+    st.subheader("Outcome against the current split")
+    per = f"per {units.period}"
+    for place, (name, value) in zip(
+        st.columns(3),
+        (("now", outcome.current), ("scenario", outcome.planned), ("change", outcome.change)),
+        strict=True,
+    ):
+        place.metric(
+            f"{name}: {units.kpi_title} {per} caused",
+            units.kpi_figure(value.mean),
+            border=True, delta_arrow="off", delta_color="off",
+            delta=f"90 % interval: {between(value.p05, value.p95)}",
+        )  # fmt: skip
+    st.markdown(f"**{common.plain(scenario.verdict(outcome.change, outcome.probability))}**")
+    names, changes = figures.channels(s), scenario.change_rows(outcome)
+    bars = scenario.spend_rows(outcome)
+    left, right = st.columns(2)
+    left.altair_chart(
+        comparison_charts.spend_bars(bars, names, units),
+        width="stretch", alt=comparison_charts.spend_alt_text(bars, units),
+    )  # fmt: skip
+    right.altair_chart(
+        comparison_charts.outcome_change(changes, names, units),
+        width="stretch", alt=comparison_charts.alt_text(changes, units),
+    )  # fmt: skip
+    common.table(tables.plan(outcome.rows, units), "Spend and change of outcome per channel")
+    note = "Scenario and current split on the same posterior draws, steady spend after carry-over has settled"
+    common.footer(figures.provenance(figures.effect(s, "incremental_kpi")), note)
+    common.download("Download scenario (CSV)", scenario.cells_csv(outcome, units), "scenario.csv")
+
+
+def _curve(s: Snapshot, units: Units) -> None:
+    names = sorted(set(s.curves["channel"]))
+    if not names or s.response is None:
+        return
+    st.subheader("Response curves")
+    channel = st.selectbox("Channel", names, key="scenario_curve")
+    rows = s.curves[s.curves["channel"] == channel]
+    at = s.response.channels.index(channel) if channel in s.response.channels else None
+    now = float(scenario.current(s.response)[at]) if at is not None else 0.0
+    planned = float(st.session_state[PLAN][at]) if at is not None else None
+    chart = curve.response_curve(rows, channel, figures.channels(s), now, units, planned)
+    st.altair_chart(chart, width="stretch", alt=curve.alt_text(rows, channel, now, units))
+    common.footer(figures.provenance(rows), "Band: 90 % interval. Dashed: beyond observed spend")
+
+
+def _saved(s: Snapshot) -> None:
+    st.subheader("Saved scenarios")
+    if s.scenarios.empty:
+        st.info("No scenario has been saved yet. `plumb plan` writes the current split and the best one it found.")
+        return
+    common.table(tables.scenarios(s), "Saved scenarios with spend and outcome per channel")
+    common.footer(figures.provenance(s.scenarios))
+
+
+def _step(now: float) -> float:
+    """One per cent of now, rounded to a handy size, for the number's arrows."""
+    return float(10 ** np.floor(np.log10(now / 20))) if now > 0 else 1.0
+
+
+if __name__ == "__main__":
+    render()
