@@ -91,6 +91,16 @@ def test_experiment_truth_has_the_right_mean(world: World) -> None:
         assert abs(expected) > 3
 
 
+def test_experiment_truth_counts_consenting_people_only(world: World) -> None:
+    people, drawn = world.people, world.conversions
+    others, everybody = replace(people, consent=~people.consent), replace(people, consent=people.consent | True)
+    for trial in world.media.tests:
+        parts = [trial_effect(drawn, p, trial) for p in (people, others, everybody)]
+        assert parts[0] + parts[1] == parts[2]
+        assert parts[2] != 0
+        assert trial_effect(drawn, replace(people, consent=people.consent & False), trial) == 0
+
+
 def test_worlds_differ_only_where_the_test_reached(world: World) -> None:
     media = world.media
     for trial in media.tests:
