@@ -60,7 +60,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "intercepted": (0.6, 0.8),  # social and video conversions whose last touch is search or retargeting
     "prospecting_ratio": (0.4, 0.65),  # intended last-touch credit / true effect of social and video
     "background_share": (0.15, 0.3),  # addressable people's conversions with no touch just before them
-    "touches_per_person_week": (0.27, 0.31),
+    "touches_per_person_week": (0.31, 0.35),
 }
 
 
