@@ -62,9 +62,13 @@ def factors(s: Snapshot, period: Period) -> pd.DataFrame:
 
 
 def flags(s: Snapshot, period: Period) -> list[str]:
-    """Why sources disagree, one sentence a channel and model."""
+    """Why sources disagree: one sentence for each channel and reason, naming the credit models it holds for."""
     rows = factors(s, period)
-    return [f"{r.channel}, {title(str(r.model))}: {r.flag}" for r in rows.itertuples() if r.flag]
+    rows = rows[rows["flag"].fillna("") != ""]
+    return [
+        f"{channel} ({', '.join(title(str(m)) for m in group['model'])}): {flag}"
+        for (channel, flag), group in rows.groupby(["channel", "flag"], sort=False)
+    ]
 
 
 def period_spend(s: Snapshot, channel: str, period: Period) -> tuple[float | None, str]:
@@ -133,7 +137,9 @@ def _lift(s: Snapshot, channel: str, period: Period) -> list[dict[str, object]]:
 def _credit(s: Snapshot, channel: str, period: Period) -> list[dict[str, object]]:
     rows = figures.credit_rows(s)
     rows = rows[(rows["channel"] == channel) & (rows["period_start"] == period.start)]
-    return [_row(f"credit, {title(str(r.model))}", "credit", r.mean, r.p05, r.p95, "descriptive") for r in rows.itertuples()]
+    return [
+        _row(f"credit, {title(str(r.model))}", "credit", r.mean, r.p05, r.p95, "descriptive") for r in rows.itertuples()
+    ]
 
 
 def _row(source: str, family: str, mean: float, p05: float, p95: float, note: str) -> dict[str, object]:

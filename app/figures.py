@@ -23,6 +23,7 @@ CURRENT = "current"
 BASELINE = "baseline"
 MAX_POINTS = 200  # more periods than this are shown in groups of four
 PUBLISHED = "published"
+_BAND = ("value", "p05", "p95")
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +180,12 @@ def incremental_total(s: Snapshot) -> Total | None:
     return Total(_sum(amount, correlation), _sum(share, correlation) if known else None, basis)
 
 
+def incremental_basis(s: Snapshot) -> str:
+    """How the interval of the total was made, as a sentence."""
+    total = incremental_total(s)
+    return f"Total of all channels, {total.basis}." if total else "No total over channels has been estimated."
+
+
 def channel_rows(s: Snapshot) -> list[ChannelRow]:
     """The Overview's table, largest incremental outcome first."""
     amount = effect(s, "incremental_kpi").sort_values("mean", ascending=False)
@@ -291,6 +298,8 @@ def timeline(s: Snapshot) -> tuple[pd.DataFrame, pd.DataFrame]:
     rows = s.effects[(s.effects["scope"] == "week") & (s.effects["metric"] == "incremental_kpi")]
     media = rows.pivot_table(index="week", columns="channel", values="mean", aggfunc="sum")
     both = cells.index.intersection(media.index).sort_values()
+    if both.empty:
+        return pd.DataFrame(columns=["week", "part", "value", "y0", "y1"]), pd.DataFrame(columns=["week", *_BAND])
     cells, media = cells.loc[both], media.loc[both].fillna(0.0)
     if len(both) > MAX_POINTS:
         group = np.arange(len(both)) // 4

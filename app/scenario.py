@@ -31,6 +31,11 @@ class Comparison:
     probability: float  # that the plan brings more than the current split
     rows: pd.DataFrame  # channel, current_spend, spend, spend_change, mean, p05, p95 (change of outcome)
 
+    @property
+    def moved(self) -> bool:
+        """True when any channel's outcome differs from that of the current split."""
+        return bool((self.rows[["mean", "p05", "p95"]] != 0).any(axis=None))
+
 
 def current(response: SteadyResponse) -> np.ndarray:
     """Current spend per channel over all geos, shape (C,), currency per period."""
@@ -48,7 +53,8 @@ def spread(response: SteadyResponse, spend: np.ndarray) -> np.ndarray:
     size = response.amplitude.mean(axis=0) * (response.unit > 0)
     basis = np.where(now.sum(axis=0) > 0, now, size)
     total = basis.sum(axis=0)
-    return spend * np.divide(basis, total, out=np.zeros_like(basis), where=total > 0)
+    # The factor of an unchanged spend is exactly 1, so that the current split is left as it is, bit for bit.
+    return basis * np.divide(spend, total, out=np.zeros_like(total), where=total > 0)
 
 
 def compare(response: SteadyResponse, spend: np.ndarray) -> Comparison:
@@ -58,6 +64,7 @@ def compare(response: SteadyResponse, spend: np.ndarray) -> Comparison:
     now = response.evaluate(response.current_spend).sum(axis=1)
     plan = response.evaluate(spread(response, spend)).sum(axis=1)
     change, weights = plan - now, response.weights
+    change[np.abs(change) <= 1e-9 * np.abs(now)] = 0.0  # dust of the arithmetic is no change
     each = [weighted_interval(change[:, c], weights) for c in range(len(response.channels))]
     before = current(response)
     rows = pd.DataFrame(
@@ -83,6 +90,8 @@ def compare(response: SteadyResponse, spend: np.ndarray) -> Comparison:
 
 def verdict(change: Estimate, probability: float) -> str:
     """One sentence on signal against noise."""
+    if change.p05 == change.mean == change.p95 == 0:
+        return "The scenario brings what the current split brings."
     if change.p05 > 0:
         return "The scenario brings more than the current split: its 90 % interval lies above zero."
     if change.p95 < 0:

@@ -15,7 +15,10 @@ from app.wording import INTERVAL_NAME, MISSING, Units, between, figure, percent,
 def overview(s: Snapshot) -> pd.DataFrame:
     """One row a channel. Money columns are ROI and mROI where revenue is known, else costs per KPI unit."""
     units, rows = figures.units(s), figures.channel_rows(s)
-    spend, caused = f"spend now, {units.currency} per {units.period}", f"incremental {units.kpi_title} ({INTERVAL_NAME})"
+    spend, caused = (
+        f"spend now, {units.currency} per {units.period}",
+        f"incremental {units.kpi_title} ({INTERVAL_NAME})",
+    )
     out = []
     for r in rows:
         cells = {"channel": r.channel, spend: figure(r.spend), caused: _cell(r.incremental)}
@@ -114,7 +117,9 @@ def plan(rows: pd.DataFrame, units: Units) -> pd.DataFrame:
                 f"now, {units.currency} per {units.period}": figure(r.current_spend),
                 f"scenario, {units.currency} per {units.period}": figure(r.spend),
                 "change of spend": percent(r.spend_change, signed=True),
-                f"change of {units.kpi_title} per {units.period} ({INTERVAL_NAME})": with_interval(r.mean, r.p05, r.p95),
+                f"change of {units.kpi_title} per {units.period} ({INTERVAL_NAME})": with_interval(
+                    r.mean, r.p05, r.p95
+                ),
             }
             for r in rows.itertuples()
         ]

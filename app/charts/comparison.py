@@ -14,7 +14,7 @@ from app.wording import Units, with_interval
 def spend_bars(frame: pd.DataFrame, channels: Sequence[str], units: Units) -> alt.LayerChart:
     """Two bars per channel. `frame`: channel, plan ('current' or 'scenario'), spend (currency per period)."""
     data = theme.require(frame, "channel", "plan", "spend")
-    axis = theme.amount_axis(f"spend ({units.currency} per {units.period}); outline: current, filled: scenario")
+    axis = theme.amount_axis(f"spend ({units.currency} per {units.period})")
     base = alt.Chart(data).encode(
         y=alt.Y("channel:N", axis=theme.name_axis(), sort=sorted(set(data["channel"]))),
         yOffset=alt.YOffset("plan:N", sort=["current", "scenario"]),
@@ -33,7 +33,7 @@ def spend_bars(frame: pd.DataFrame, channels: Sequence[str], units: Units) -> al
         .mark_bar(filled=False, strokeWidth=1.5)
         .encode(stroke=alt.Stroke("channel:N", scale=scale, legend=None))
     )
-    return theme.finish(outline + filled, height=44 * max(data["channel"].nunique(), 2) + 10)
+    return theme.finish(outline + filled, height=44 * max(data["channel"].nunique(), 2) + 60)
 
 
 def outcome_change(frame: pd.DataFrame, channels: Sequence[str], units: Units) -> alt.LayerChart:
@@ -45,7 +45,7 @@ def outcome_change(frame: pd.DataFrame, channels: Sequence[str], units: Units) -
     colours = theme.channel_colours(channels) | {"total": theme.RULE}
     shapes = theme.channel_shapes(channels) | {"total": "diamond"}
     order = data["channel"].tolist()
-    axis = theme.amount_axis(f"change of {units.kpi_title} per {units.period} (bar: 90 % interval)")
+    axis = theme.amount_axis(f"change of {units.kpi_title} per {units.period}, 90 % interval")
     tip = [
         alt.Tooltip("channel:N"),
         alt.Tooltip("mean:Q", title="change", format="+,.3s"),
@@ -62,7 +62,7 @@ def outcome_change(frame: pd.DataFrame, channels: Sequence[str], units: Units) -
         x="mean:Q", shape=alt.Shape("channel:N", scale=_scale(shapes), legend=None)
     )
     zero = alt.Chart(pd.DataFrame({"x": [0.0]})).mark_rule(color=theme.RULE).encode(x="x:Q")
-    return theme.finish(zero + bars + points, height=34 * max(len(data), 2) + 10)
+    return theme.finish(zero + bars + points, height=34 * max(len(data), 2) + 60)
 
 
 def alt_text(frame: pd.DataFrame, units: Units) -> str:

@@ -28,7 +28,7 @@ def response_curve(
     data = split_observed(theme.require(frame, "spend", "mean", "p05", "p95", "observed"))
     colour = theme.channel_colours(channels)[channel]
     x = alt.X("spend:Q", axis=theme.amount_axis(f"spend on {channel} ({units.currency} per {units.period})"))
-    y_title = f"{units.kpi_title} per {units.period} caused"
+    y_title = f"{units.kpi_title} per {units.period}"
     tip = [
         alt.Tooltip("spend:Q", title=f"spend, {units.currency} per {units.period}", format=",.3s"),
         alt.Tooltip("mean:Q", title=y_title, format=",.3s"),
@@ -45,12 +45,10 @@ def response_curve(
     dash = alt.StrokeDash(
         "part:N",
         scale=alt.Scale(domain=["observed", "beyond"], range=[[1, 0], [5, 5]]),
-        legend=alt.Legend(
-            title=None, orient="top", labelExpr="datum.label == 'beyond' ? 'beyond observed spend' : 'observed spend'"
-        ),
+        legend=None,
     )
     line = base.mark_line(color=colour, strokeWidth=2.5).encode(y="mean:Q", strokeDash=dash)
-    return theme.finish(band + line + _marks(current, planned), height=240)
+    return theme.finish(band + line + _marks(current, planned), height=300)
 
 
 def _marks(current: float, planned: float | None) -> alt.LayerChart:

@@ -27,7 +27,7 @@ def factor_plot(frame: pd.DataFrame, channels: Sequence[str]) -> alt.LayerChart:
     order = data.sort_values(["channel", "model"])["row"].tolist()
     values = [0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50]
     axis = alt.Axis(
-        title="incrementality factor, caused ÷ credited (log scale)",
+        title="caused ÷ credited (log scale), 90 % interval",
         values=values, format="~g", titleFontWeight="normal",
     )  # fmt: skip
     scale = alt.Scale(type="log", nice=False, padding=12)
@@ -45,7 +45,7 @@ def factor_plot(frame: pd.DataFrame, channels: Sequence[str]) -> alt.LayerChart:
         x="mean:Q", shape=alt.Shape("channel:N", scale=theme.shape_scale(channels), legend=None)
     )
     one = alt.Chart(pd.DataFrame({"x": [1.0]})).mark_rule(color=theme.RULE, strokeDash=[4, 3]).encode(x="x:Q")
-    return theme.finish(one + bars + points, height=22 * max(len(data), 2) + 10)
+    return theme.finish(one + bars + points, height=22 * max(len(data), 2) + 60)
 
 
 def alt_text(frame: pd.DataFrame) -> str:

@@ -21,7 +21,7 @@ def forest_plot(frame: pd.DataFrame, channel: str, channels: Sequence[str], unit
     """
     data = theme.require(frame, "source", "family", "mean", "p05", "p95", "note")
     colour = theme.channel_colours(channels)[channel]
-    axis = theme.amount_axis(f"{units.kpi_title} in the period: caused (filled) or credited (hollow)")
+    axis = theme.amount_axis(f"{units.kpi_title} in the period, 90 % interval")
     tip = [
         alt.Tooltip("source:N", title="source"),
         alt.Tooltip("mean:Q", title=units.kpi_title, format=",.3s"),
@@ -38,7 +38,7 @@ def forest_plot(frame: pd.DataFrame, channel: str, channels: Sequence[str], unit
         fill=alt.condition(alt.datum.family == "credit", alt.value("transparent"), alt.value(colour)),
     )
     zero = alt.Chart(pd.DataFrame({"x": [0.0]})).mark_rule(color=theme.RULE).encode(x="x:Q")
-    return theme.finish(zero + bars + points, height=30 * max(len(data), 2) + 10)
+    return theme.finish(zero + bars + points, height=30 * max(len(data), 2) + 60)
 
 
 def alt_text(frame: pd.DataFrame, channel: str, units: Units) -> str:

@@ -26,13 +26,13 @@ def incremental_totals(frame: pd.DataFrame, channels: Sequence[str], units: Unit
     ]
     colour = alt.Color("channel:N", scale=theme.colour_scale(channels), legend=None)
     base = alt.Chart(data).encode(y=y, color=colour, tooltip=tip)
-    axis = theme.amount_axis(f"incremental {units.kpi_title}, whole period (bar: 90 % interval)")
+    axis = theme.amount_axis(f"incremental {units.kpi_title}, 90 % interval")
     bars = base.mark_rule(strokeWidth=3).encode(x=alt.X("p05:Q", axis=axis), x2="p95:Q")
     points = base.mark_point(filled=True, size=110, opacity=1).encode(
         x="mean:Q", shape=alt.Shape("channel:N", scale=theme.shape_scale(channels), legend=None)
     )
     zero = alt.Chart(pd.DataFrame({"x": [0.0]})).mark_rule(color=theme.RULE).encode(x="x:Q")
-    return theme.finish(zero + bars + points, height=40 * max(len(data), 2) + 10)
+    return theme.finish(zero + bars + points, height=32 * max(len(data), 2) + 60)
 
 
 def alt_text(frame: pd.DataFrame, units: Units) -> str:

@@ -44,12 +44,12 @@ def shape_scale(channels: Sequence[str]) -> alt.Scale:
 
 def amount_axis(title: str, **options: Any) -> alt.Axis:
     """Axis of an amount: short numbers (12k), light grid. The title names the unit."""
-    return alt.Axis(title=title, format="~s", titleFontWeight="normal", **options)
+    return alt.Axis(title=title, format="~s", tickCount=6, titleFontWeight="normal", **options)
 
 
 def name_axis() -> alt.Axis:
     """Axis of names: no title, no ticks, labels wide enough to be read."""
-    return alt.Axis(title=None, ticks=False, domain=False, labelLimit=220)
+    return alt.Axis(title=None, ticks=False, domain=False, labelLimit=220, labelOverlap=False)
 
 
 def require(frame: pd.DataFrame, *columns: str) -> pd.DataFrame:
@@ -61,5 +61,6 @@ def require(frame: pd.DataFrame, *columns: str) -> pd.DataFrame:
 
 
 def finish(chart: alt.LayerChart, height: int) -> alt.LayerChart:
-    """Size and frame. Width is that of the report; pages stretch it to the column."""
-    return chart.properties(width=WIDTH, height=height).configure_view(strokeWidth=0)
+    """Size and frame, axes and legend included. Width is that of the report; pages stretch it to the column."""
+    fit = alt.AutoSizeParams(type="fit", contains="padding")
+    return chart.properties(width=WIDTH, height=height, autosize=fit).configure_view(strokeWidth=0)

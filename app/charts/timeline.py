@@ -54,7 +54,7 @@ def kpi_timeline(parts: pd.DataFrame, total: pd.DataFrame, channels: Sequence[st
             ],
         )
     )
-    return theme.finish(areas + line, height=260)
+    return theme.finish(areas + line, height=320)
 
 
 def alt_text(parts: pd.DataFrame, units: Units) -> str:

@@ -54,7 +54,9 @@ def banners(s: Snapshot) -> None:
             icon=_ICONS["fail"],
         )
     if not s.meta.user_level:
-        st.info("No user-level data was used. This workspace started from an aggregate panel.", icon=":material/shield:")
+        st.info(
+            "No user-level data was used. This workspace started from an aggregate panel.", icon=":material/shield:"
+        )
 
 
 def health_line(health: Health) -> None:

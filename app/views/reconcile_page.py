@@ -56,8 +56,10 @@ def _factors(s: Snapshot, period: evidence.Period) -> None:
         )
         st.info(why)
         return
-    for text in evidence.flags(s, period):
-        st.warning(common.plain(text), icon=":material/flag:")
+    flags = evidence.flags(s, period)
+    if flags:
+        lines = "\n".join(f"- {common.plain(text)}" for text in flags)
+        st.warning(f"Sources disagree:\n{lines}", icon=":material/flag:")
     chart = factors.factor_plot(rows, figures.channels(s))
     st.altair_chart(chart, width="stretch", alt=factors.alt_text(rows))
     table = tables.factors(s, period)

@@ -110,7 +110,9 @@ def _channels(desk: Desk) -> None:
     _buttons(desk)
 
 
-def _slider(desk: Desk, place: st.delta_generator.DeltaGenerator, i: int, low: float, high: float, locked: bool) -> None:
+def _slider(
+    desk: Desk, place: st.delta_generator.DeltaGenerator, i: int, low: float, high: float, locked: bool
+) -> None:
     """Change in per cent of current spend; a channel without spend now can only be typed."""
     channel, now = desk.response.channels[i], scenario.current(desk.response)[i]
     if now <= 0:
@@ -128,7 +130,9 @@ def _slider(desk: Desk, place: st.delta_generator.DeltaGenerator, i: int, low: f
 
 def _buttons(desk: Desk) -> None:
     with st.container(horizontal=True):
-        st.button("Optimise the rest", type="primary", icon=":material/auto_fix_high:", on_click=_optimise, args=(desk,))
+        st.button(
+            "Optimise the rest", type="primary", icon=":material/auto_fix_high:", on_click=_optimise, args=(desk,)
+        )
         st.button("Reset to current", icon=":material/restart_alt:", on_click=_reset, args=(desk,))
         st.button("Put into the address", icon=":material/link:", on_click=_share, args=(desk,))
 
@@ -238,12 +242,15 @@ def _outcome(s: Snapshot, outcome: Comparison, units: Units) -> None:
         comparison_charts.spend_bars(bars, names, units),
         width="stretch", alt=comparison_charts.spend_alt_text(bars, units),
     )  # fmt: skip
-    right.altair_chart(
-        comparison_charts.outcome_change(changes, names, units),
-        width="stretch", alt=comparison_charts.alt_text(changes, units),
-    )  # fmt: skip
+    if outcome.moved:
+        right.altair_chart(
+            comparison_charts.outcome_change(changes, names, units),
+            width="stretch", alt=comparison_charts.alt_text(changes, units),
+        )  # fmt: skip
+    else:
+        right.info("Move a channel or press “Optimise the rest” to see what changes.")
     common.table(tables.plan(outcome.rows, units), "Spend and change of outcome per channel")
-    note = "Scenario and current split on the same posterior draws, steady spend after carry-over has settled"
+    note = "Bars: outline now, filled scenario. Both are evaluated on the same posterior draws, at steady spend"
     common.footer(figures.provenance(figures.effect(s, "incremental_kpi")), note)
     common.download("Download scenario (CSV)", scenario.cells_csv(outcome, units), "scenario.csv")
 
