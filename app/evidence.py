@@ -8,6 +8,7 @@ import pandas as pd
 
 from app import figures
 from app.charts.forest import FAMILIES
+from app.rows import each
 from app.store import Snapshot
 from app.wording import title
 
@@ -126,7 +127,7 @@ def _lift(s: Snapshot, channel: str, period: Period) -> list[dict[str, object]]:
         return []
     many = rows["experiment"].duplicated(keep=False)
     out = []
-    for r, double in zip(rows.itertuples(), many, strict=True):
+    for r, double in zip(each(rows), many, strict=True):
         name = f"test {r.experiment}" + (f", {title(str(r.estimator))}" if double else "")
         name += f", arm {r.arm}" if r.arm and double else ""
         note = f"tested {figures.span(r.start, r.end)}; outcome per unit of spend × {basis}"
@@ -137,9 +138,7 @@ def _lift(s: Snapshot, channel: str, period: Period) -> list[dict[str, object]]:
 def _credit(s: Snapshot, channel: str, period: Period) -> list[dict[str, object]]:
     rows = figures.credit_rows(s)
     rows = rows[(rows["channel"] == channel) & (rows["period_start"] == period.start)]
-    return [
-        _row(f"credit, {title(str(r.model))}", "credit", r.mean, r.p05, r.p95, "descriptive") for r in rows.itertuples()
-    ]
+    return [_row(f"credit, {title(str(r.model))}", "credit", r.mean, r.p05, r.p95, "descriptive") for r in each(rows)]
 
 
 def _row(source: str, family: str, mean: float, p05: float, p95: float, note: str) -> dict[str, object]:

@@ -13,6 +13,7 @@ from datetime import date
 import numpy as np
 import pandas as pd
 
+from app.rows import each
 from app.store import Snapshot
 from app.wording import Units
 from contracts.response import SteadyResponse
@@ -207,7 +208,7 @@ def channel_rows(s: Snapshot) -> list[ChannelRow]:
             factor=factor.get(row.channel),
             change=change.get(row.channel),
         )
-        for row in amount.itertuples()
+        for row in each(amount)
     ]
 
 
@@ -271,7 +272,7 @@ def latest_factor_period(s: Snapshot) -> str:
     rows = s.incrementality[s.incrementality["model"] == HEADLINE_MODEL]
     if rows.empty:
         return ""
-    last = rows.loc[rows["period_start"].idxmax()]
+    last = rows.sort_values("period_start").iloc[-1]
     return span(last["period_start"], last["period_end"])
 
 
@@ -284,7 +285,7 @@ def recommended(s: Snapshot) -> str | None:
 def recommended_changes(s: Snapshot) -> dict[str, float]:
     """Change of spend per channel in the recommended scenario, as a share of current spend."""
     rows = s.scenarios[s.scenarios["scenario"] == recommended(s)].dropna(subset=["spend_change"])
-    return {str(r.channel): float(r.spend_change) for r in rows.itertuples()}
+    return {str(r.channel): float(r.spend_change) for r in each(rows)}
 
 
 def timeline(s: Snapshot) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -337,7 +338,7 @@ def _ids(column: Iterable[object]) -> tuple[str, ...]:
 
 
 def _by_channel(rows: pd.DataFrame) -> dict[str, Estimate]:
-    return {str(r.channel): Estimate(float(r.mean), float(r.p05), float(r.p95)) for r in rows.itertuples()}
+    return {str(r.channel): Estimate(float(r.mean), float(r.p05), float(r.p95)) for r in each(rows)}
 
 
 def _ratio_estimate(spend: float, outcome: np.ndarray, weights: np.ndarray) -> Estimate | None:

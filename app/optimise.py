@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+from planning.allocate import best_split
 
 from contracts.response import SteadyResponse
-from planning.allocate import best_split
 
 
 def best_spend(response: SteadyResponse, budget: float, low: np.ndarray, high: np.ndarray) -> np.ndarray:

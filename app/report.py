@@ -16,6 +16,7 @@ from markupsafe import Markup
 from app import evidence, figures, scenario, store, story, tables
 from app.charts import curve, factors, forest, incremental, timeline
 from app.figures import Provenance
+from app.rows import each
 from app.store import Snapshot
 from app.wording import Units, between, figure, percent, title
 
@@ -92,7 +93,7 @@ def charges(s: Snapshot) -> pd.DataFrame:
                 "grant, rho": figure(r.block_cap),
                 "left, rho": figure(r.block_cap - r.block_spent),
             }
-            for r in s.charges.sort_values(["block", "measure", "release_id"]).itertuples()
+            for r in each(s.charges.sort_values(["block", "measure", "release_id"]))
         ]
     )
 
@@ -111,7 +112,7 @@ def checks(s: Snapshot) -> pd.DataFrame:
                 "limit": figure(r.threshold, 4),
                 "in words": r.text,
             }
-            for r in rows.itertuples()
+            for r in each(rows)
         ]
     )
 
@@ -128,7 +129,7 @@ def runs(s: Snapshot) -> pd.DataFrame:
                 "took, s": figure(r.seconds),
                 "why": r.reason or "",
             }
-            for r in s.runs.sort_values("started_at", kind="stable").itertuples()
+            for r in each(s.runs.sort_values("started_at", kind="stable"))
         ]
     )
 
@@ -137,7 +138,7 @@ def assumptions(s: Snapshot) -> tuple[str, ...]:
     """What the figures rest on and cannot check by themselves."""
     always = (
         "The model's form: carry-over and saturation of the declared families, additive over channels, with the "
-        "declared trend, seasonality and controls. Demand that moves with spend and is not among the controls biases it.",
+        "declared trend, seasonality and controls. Demand that moves with spend but is no control biases it.",
         "Effects inside a geo test stay inside its geos.",
         "The baseline is the KPI minus the expected increments: what the model does not see lies in it.",
         "Scenarios compare steady spends after carry-over has settled; prices, creatives and competitors stay as they "

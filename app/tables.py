@@ -8,6 +8,7 @@ import pandas as pd
 
 from app import evidence, figures
 from app.figures import ChannelRow, Estimate
+from app.rows import each
 from app.store import Snapshot
 from app.wording import INTERVAL_NAME, MISSING, Units, between, figure, percent, ratio, title, with_interval
 
@@ -61,7 +62,7 @@ def factors(s: Snapshot, period: evidence.Period) -> pd.DataFrame:
                 ),
                 "flag": r.flag or "",
             }
-            for r in evidence.factors(s, period).itertuples()
+            for r in each(evidence.factors(s, period))
         ]
     )
 
@@ -85,7 +86,7 @@ def tests(s: Snapshot) -> pd.DataFrame:
                 ),
                 "noise share of variance": percent(r.noise_variance_share),
             }
-            for r in s.lift.itertuples()
+            for r in each(s.lift)
         ]
     )
 
@@ -103,7 +104,7 @@ def scenarios(s: Snapshot) -> pd.DataFrame:
                 "change of spend": percent(r.spend_change, signed=True),
                 f"caused, {units.kpi_title} ({INTERVAL_NAME})": with_interval(r.mean, r.p05, r.p95),
             }
-            for r in s.scenarios.itertuples()
+            for r in each(s.scenarios)
         ]
     )
 
@@ -121,7 +122,7 @@ def plan(rows: pd.DataFrame, units: Units) -> pd.DataFrame:
                     r.mean, r.p05, r.p95
                 ),
             }
-            for r in rows.itertuples()
+            for r in each(rows)
         ]
     )
 

@@ -8,6 +8,7 @@ import altair as alt
 import pandas as pd
 
 from app.charts import theme
+from app.rows import each
 from app.wording import Units, with_interval
 
 
@@ -67,7 +68,7 @@ def outcome_change(frame: pd.DataFrame, channels: Sequence[str], units: Units) -
 
 def alt_text(frame: pd.DataFrame, units: Units) -> str:
     """The outcome chart in a sentence."""
-    parts = [f"{r.channel} {with_interval(r.mean, r.p05, r.p95)}" for r in frame.itertuples()]
+    parts = [f"{r.channel} {with_interval(r.mean, r.p05, r.p95)}" for r in each(frame)]
     return f"Change of {units.kpi_title} per {units.period}, scenario minus current: {'; '.join(parts)}."
 
 

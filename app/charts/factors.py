@@ -8,6 +8,7 @@ import altair as alt
 import pandas as pd
 
 from app.charts import theme
+from app.rows import each
 from app.wording import ratio, title, with_interval
 
 FLOOR = 0.02  # a logarithmic axis has no zero; an interval that reaches lower is drawn to here
@@ -16,8 +17,7 @@ FLOOR = 0.02  # a logarithmic axis has no zero; an interval that reaches lower i
 def drawable(frame: pd.DataFrame) -> pd.DataFrame:
     """Rows that have a factor, with ends that a logarithmic axis can hold."""
     data = frame.dropna(subset=["mean", "p05", "p95"])
-    ends = data[["mean", "p05", "p95"]].clip(lower=FLOOR)
-    return data.assign(**{c: ends[c] for c in ends})
+    return data.assign(**{c: data[c].clip(lower=FLOOR) for c in ("mean", "p05", "p95")})
 
 
 def factor_plot(frame: pd.DataFrame, channels: Sequence[str]) -> alt.LayerChart:
@@ -52,6 +52,6 @@ def alt_text(frame: pd.DataFrame) -> str:
     """The chart in a sentence."""
     parts = [
         f"{r.channel} under {title(r.model)} {with_interval(r.mean, r.p05, r.p95, ratio)}"
-        for r in drawable(frame).itertuples()
+        for r in each(drawable(frame))
     ]
     return f"Incrementality factors (caused ÷ credited; 1 means that credit equals cause): {'; '.join(parts)}."

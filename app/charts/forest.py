@@ -8,6 +8,7 @@ import altair as alt
 import pandas as pd
 
 from app.charts import theme
+from app.rows import each
 from app.wording import Units, with_interval
 
 FAMILIES = ("pooled", "model", "lift", "credit")  # from the answer to the description
@@ -43,5 +44,5 @@ def forest_plot(frame: pd.DataFrame, channel: str, channels: Sequence[str], unit
 
 def alt_text(frame: pd.DataFrame, channel: str, units: Units) -> str:
     """The chart in a sentence."""
-    parts = [f"{r.source} {with_interval(r.mean, r.p05, r.p95)}" for r in frame.itertuples()]
+    parts = [f"{r.source} {with_interval(r.mean, r.p05, r.p95)}" for r in each(frame)]
     return f"{units.kpi_title} of {channel} by source, with 90 % intervals: {'; '.join(parts)}."

@@ -8,6 +8,7 @@ import altair as alt
 import pandas as pd
 
 from app.charts import theme
+from app.rows import each
 from app.wording import Units, with_interval
 
 
@@ -37,5 +38,5 @@ def incremental_totals(frame: pd.DataFrame, channels: Sequence[str], units: Unit
 
 def alt_text(frame: pd.DataFrame, units: Units) -> str:
     """The chart in a sentence."""
-    parts = [f"{r.channel} {with_interval(r.mean, r.p05, r.p95)}" for r in frame.itertuples()]
+    parts = [f"{r.channel} {with_interval(r.mean, r.p05, r.p95)}" for r in each(frame)]
     return f"Incremental {units.kpi_title} per channel with 90 % intervals: {'; '.join(parts)}."

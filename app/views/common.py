@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
 import pandas as pd
 import streamlit as st
@@ -24,7 +25,7 @@ def plain(text: str) -> str:
 
 @st.cache_resource(max_entries=4, show_spinner="Reading the warehouse …")
 def _cached(path: str, fingerprint: str) -> Snapshot:
-    return store.load(store.Path(path))
+    return store.load(Path(path))
 
 
 def snapshot_or_stop() -> Snapshot:
