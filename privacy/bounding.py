@@ -1,0 +1,66 @@
+"""Integer L2 bounding of each person's vector, as one Ibis expression (DESIGN section 3).
+
+    n  = ceil(sqrt(sum x²)) + 1
+    x' = x              if sum x² <= C²
+         (x C) // n     otherwise
+
+All x are integers in [0, C], so after scaling sum x'² <= C² sum x² / n² <= C²: adding or removing one person moves the
+table by at most C in L2, whatever the number of cells. C <= 2^26 and at most 1,024 cells a person, so sum x² <= 2^62
+fits int64 and x C <= 2^52. The test on integers (and not on the rounded root) keeps the bound exact.
+
+`//` compiles to floor(a / b) on doubles on both engines. It is exact here: a <= 2^52 and b are exact doubles, and a
+quotient that is not an integer lies at least 1/b away from one, while the rounding error is at most (a/b) 2^-53, which
+is at most 1/(2 b).
+"""
+
+from __future__ import annotations
+
+import ibis
+import ibis.expr.types as ir
+
+from privacy.policy import MAX_CELLS_PER_PERSON
+
+
+def per_cell(rows: ir.Table, bound_units: int) -> ir.Table:
+    """(person, cell, x): each row clipped to [0, C], summed to person x cell, clipped to C again."""
+    clipped = rows.mutate(x=ibis.least(ibis.greatest(rows.x, 0), bound_units).cast("int64"))
+    summed = clipped.group_by(["person", "cell"]).agg(x=clipped.x.sum().cast("int64"))
+    return summed.mutate(x=ibis.least(summed.x, bound_units).cast("int64"))
+
+
+def first_cells(cells: ir.Table, people: ir.Table, limit: int = MAX_CELLS_PER_PERSON) -> ir.Table:
+    """Keeps at most `limit` cells of each person, in the order of the keyed hash of (person, cell).
+
+    `people` maps the engine's person number to its keyed hash. The number itself depends on who else is in the file,
+    so ordering by it would let one person's row change another's contribution.
+    """
+    keyed = cells.join(people, "person")
+    order = (keyed.user_key + ":" + keyed.cell.cast("string")).hexdigest("sha256")
+    ranked = keyed.mutate(rank=ibis.row_number().over(ibis.window(group_by=keyed.person, order_by=order)))
+    return ranked.filter(ranked["rank"] < limit).select("person", "cell", "x")
+
+
+def scaled(cells: ir.Table, bound_units: int) -> ir.Table:
+    """(person, cell, x) with each person's vector scaled into the L2 ball of radius `bound_units`."""
+    person = ibis.window(group_by=cells.person)
+    summed = cells.mutate(square=(cells.x * cells.x).sum().over(person).cast("int64"))
+    norm = summed.square.cast("float64").sqrt().ceil().cast("int64") + 1
+    shrunk = ((summed.x * bound_units) // norm).cast("int64")
+    inside = summed.square <= bound_units * bound_units
+    return summed.select("person", "cell", x=ibis.ifelse(inside, summed.x, shrunk))
+
+
+def bounded(rows: ir.Table, bound_units: int, per_person: int, people: ir.Table) -> ir.Table:
+    """(person, cell, x) after clipping, capping and scaling.
+
+    `per_person` is the most cells that one person can touch, known from the public keys.
+    """
+    table = per_cell(rows, bound_units)
+    if per_person > MAX_CELLS_PER_PERSON:  # decided by the public keys, never by the data
+        table = first_cells(table, people)
+    return scaled(table, bound_units)
+
+
+def totals(table: ir.Table) -> ir.Table:
+    """(cell, x): sums over people. The only place where people meet, and it is a sum."""
+    return table.group_by("cell").agg(x=table.x.sum().cast("int64"))

@@ -1,0 +1,100 @@
+"""The event and assignment contracts as SQL over cleaned text: what a row must be, and the reason when it is not.
+
+Money becomes integer micro-units by decimal arithmetic; no float touches it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+
+from privacy.inputs import PeopleInputs
+from privacy.people import CONVERSION, KINDS
+from privacy.policy import MICROS
+from privacy.sources import quote
+
+EVENT_COLUMNS = ("event_id", "user_id", "ts", "event", "geo")  # required
+EVENT_OPTIONAL = ("channel", "value", "currency", "consent", "valid")
+EVENT_CARRIED = ("campaign", "schema_version")  # accepted in a mapping, not read yet
+ASSIGNMENT_COLUMNS = ("user_id", "experiment", "arm")
+ASSIGNMENT_OPTIONAL = ("consent",)
+NO_RATE = "currency without a rate"
+RATE_UNIT = 1_000_000_000
+DAY_US = 86_400_000_000
+_ISO = r"\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)? ?(Z|[+-]\d{2}(:?\d{2})?)?)?"
+_AWARE = r"[T ].*(Z|[+-]\d{2}(:?\d{2})?)$"
+
+
+def rate_rows(inputs: PeopleInputs) -> list[tuple[str, int]]:
+    """(currency code, nano-rate); the project's own currency has rate 1."""
+    rates = {k.upper(): int((Decimal(repr(float(v))) * RATE_UNIT).to_integral_value()) for k, v in inputs.rates.items()}
+    return sorted((rates | {inputs.currency.upper(): RATE_UNIT}).items())
+
+
+def boolean(column: str) -> str:
+    """TRUE, FALSE or NULL from text; '1.0' and '0.0' come from integer columns that passed through floats."""
+    return f"TRY_CAST(CASE {column} WHEN '1.0' THEN 'true' WHEN '0.0' THEN 'false' ELSE {column} END AS BOOLEAN)"
+
+
+def instant(zone: str, native: tuple[str, str] | None) -> str:
+    """Microseconds since 1970 UTC; naive times are read in the project's zone. NULL when unparsable."""
+    place = quote(zone)
+    if native is not None:
+        expression, kind = native
+        finite = f"CASE WHEN isfinite({expression}) THEN {{}} END"
+        if "TIME ZONE" in kind or kind == "TIMESTAMPTZ":
+            return finite.format(f"epoch_us({expression})")
+        return finite.format(f"epoch_us(timezone({place}, {expression}::TIMESTAMP))")
+    return (
+        f"CASE WHEN NOT regexp_full_match(ts, {quote(_ISO)}) THEN NULL "
+        f"WHEN regexp_matches(ts, {quote(_AWARE)}) THEN epoch_us(TRY_CAST(ts AS TIMESTAMPTZ)) "
+        f"ELSE epoch_us(timezone({place}, TRY_CAST(ts AS TIMESTAMP))) END"
+    )
+
+
+def local_day(zone: str) -> str:
+    """Days since 1970 of `instant` in the project's zone."""
+    if zone == "UTC":
+        return f"(instant // {DAY_US})::INTEGER"
+    local = f"timezone({quote(zone)}, timezone('UTC', make_timestamp(instant)))"
+    return f"date_diff('day', DATE '1970-01-01', {local}::DATE)::INTEGER"
+
+
+def kind_case() -> str:
+    """Position in KINDS, or NULL."""
+    return "CASE lower(event) " + " ".join(f"WHEN '{k}' THEN {i}" for i, k in enumerate(KINDS)) + " END::TINYINT"
+
+
+def event_reason(now_us: int) -> str:
+    """First reason why an event row is malformed, or NULL."""
+    money = f"kind = {CONVERSION} AND value IS NOT NULL AND amount <> 0"
+    rules = (
+        ("broken", "the row cannot be read"),
+        ("user_id IS NULL", "user_id is empty"),
+        ("event_id IS NULL", "event_id is empty"),
+        ("event IS NULL", "event is empty"),
+        ("kind IS NULL", f"event must be one of {', '.join(KINDS)}"),
+        ("ts IS NULL", "ts is empty"),
+        ("instant IS NULL", "ts is not an ISO date or time"),
+        ("instant < 0", "ts lies before 1970"),
+        (f"instant > {now_us}", "ts lies in the future"),
+        ("consent IS NOT NULL AND agrees IS NULL", "consent is neither true nor false"),
+        ("valid IS NOT NULL AND counts IS NULL", "valid is neither true nor false"),
+        (f"kind = {CONVERSION} AND value IS NOT NULL AND amount IS NULL", "value is not a number under 10^12"),
+        (f"kind = {CONVERSION} AND amount < 0", "value is negative; refunds are not part of revenue"),
+        (f"{money} AND currency IS NULL", "value without a currency"),
+        (f"{money} AND rate IS NULL AND NOT regexp_full_match(currency, '[A-Za-z]{{3}}')", "currency is not a code"),
+        (f"{money} AND rate IS NULL", NO_RATE),
+    )
+    return "CASE " + " ".join(f"WHEN {test} THEN {quote(text)}" for test, text in rules) + " END"
+
+
+def micros() -> str:
+    """Revenue of a conversion in micro-units of the project's currency, rounded half up; 0 on other rows."""
+    scaled = f"((amount::DECIMAL(26,6) * {MICROS}::DECIMAL(8,0))::HUGEINT * rate + {RATE_UNIT // 2}) // {RATE_UNIT}"
+    return f"CASE WHEN kind = {CONVERSION} AND amount > 0 THEN least({scaled}, {2**60})::BIGINT ELSE 0 END"
+
+
+def text_of(columns: Mapping[str, str | None]) -> str:
+    """SELECT list of our columns as text; absent optional ones are NULL."""
+    return ", ".join(f"{sql or 'NULL::VARCHAR'} AS {name}" for name, sql in columns.items())

@@ -1,0 +1,113 @@
+"""diagnostics: how many people stand behind a block, how many consent, how much clipping cost.
+
+| vector | cells | one person adds | L2 bound |
+|---|---|---|---|
+| cohort | geo | 1 to the cohort of their first event | 1 |
+| people | people, consenting, invalid_people | at most 1 to each | sqrt(3) |
+| clipped:conversions, clipped:revenue | 1 | what the bound took from them, at most 4 C | 4 C |
+
+`people` counts everybody with a well-formed event in the block, consenting or not; it and `consenting` are the only
+figures that see people without consent. `invalid_people` are consenting people with an event marked invalid.
+"""
+
+from __future__ import annotations
+
+import math
+
+import ibis
+import ibis.expr.types as ir
+import numpy as np
+import pandas as pd
+
+from privacy import kpi
+from privacy.bounding import bounded, totals
+from privacy.inputs import Question
+from privacy.people import People
+from privacy.policy import MICROS, Bound, FixedPoint, PrivacyPolicy, fixed_point
+from privacy.vectors import VectorPlan
+
+METHOD = 1
+CLIPPED_CAP = 4  # a person's clipped mass is itself capped at this many bounds
+CLIPPED = ("conversions", "revenue")
+SHARES = {"cohort": 0.4, "people": 0.2, "clipped:conversions": 0.2, "clipped:revenue": 0.2}
+PEOPLE_CELLS = ("people", "consenting", "invalid_people")
+PEOPLE_UNITS = math.isqrt(len(PEOPLE_CELLS) * MICROS * MICROS - 1) + 1  # smallest integer >= sqrt(3) people
+
+
+def vectors(policy: PrivacyPolicy) -> dict[str, Bound]:
+    """Name -> bound and share of the vectors in this policy."""
+    out = {"cohort": Bound(1.0, SHARES["cohort"]), "people": Bound(math.sqrt(3), SHARES["people"])}
+    for name in CLIPPED:
+        if name in policy.kpi:
+            key = f"clipped:{name}"
+            out[key] = Bound(CLIPPED_CAP * policy.kpi[name].bound, SHARES[key])
+    return out
+
+
+def fixed(name: str, bound: float) -> FixedPoint:
+    """Fixed-point bound of one vector. The people vector is rounded up, so that nobody is scaled down."""
+    return FixedPoint(1, PEOPLE_UNITS) if name == "people" else fixed_point(bound)
+
+
+def keys(question: Question, names: tuple[str, ...]) -> dict[str, pd.DataFrame]:
+    """Public keys: metric, and geo where it applies."""
+    built = {
+        "cohort": pd.DataFrame({"metric": "cohort", "geo": list(question.cohorts)}),
+        "people": pd.DataFrame({"metric": list(PEOPLE_CELLS), "geo": ""}),
+    }
+    return {n: built[n] if n in built else pd.DataFrame({"metric": [n], "geo": [""]}) for n in names}
+
+
+def _people_rows(people: People, block: int) -> ir.Table:
+    presence = people.table("presence")
+    here = presence.filter(presence.block == block)
+    one = ibis.literal(MICROS, "int64")
+    consenting = here.filter(here.consenting == 1)
+    invalid = consenting.filter(consenting.invalid == 1)
+    parts = [
+        t.select("person", cell=ibis.literal(i, "int64"), x=one) for i, t in enumerate((here, consenting, invalid))
+    ]
+    return ibis.union(*parts)
+
+
+def _cohort_rows(people: People, block: int) -> ir.Table:
+    home = kpi.cohorts(kpi.block_events(people, block))
+    return home.select("person", cell=home.geo.cast("int64"), x=ibis.literal(MICROS, "int64"))
+
+
+def _clipped_rows(
+    people: People, block: int, weeks: int, metric: str, policy: PrivacyPolicy, v: VectorPlan
+) -> ir.Table:
+    """(person, cell, x): what the kpi bound took from each person, at most 4 C, in units of this vector.
+
+    Events above 5 C are cut there first: one of them alone makes the mass reach 4 C, and sums stay inside int64.
+    """
+    inner = fixed_point(policy.kpi[metric].bound)
+    events = kpi.block_events(people, block)
+    raw = kpi.rows(events, metric, weeks, inner, clip_micros=(CLIPPED_CAP + 1) * inner.micros)
+    raw = raw.group_by("person").agg(raw=raw.x.sum().cast("int64"))
+    kept = bounded(kpi.rows(events, metric, weeks, inner), inner.units, weeks, people.table("keys"))
+    kept = kept.group_by("person").agg(kept=kept.x.sum().cast("int64"))
+    both = raw.join(kept, "person")
+    lost = ibis.least(both.raw - both.kept, CLIPPED_CAP * inner.units)
+    x = (lost * inner.step) // v.numerator
+    table = both.select("person", cell=ibis.literal(0, "int64"), x=x.cast("int64"))
+    return table.filter(table.x > 0)
+
+
+def exact(
+    people: People, block: int, weeks: int, policy: PrivacyPolicy, vectors: tuple[VectorPlan, ...]
+) -> dict[str, np.ndarray]:
+    """Bounded totals per vector before noise, fixed-point units (cells,). For the mechanism and for tests only."""
+    out = {}
+    for v in vectors:
+        if v.name == "people":
+            table = _people_rows(people, block)
+        elif v.name == "cohort":
+            table = _cohort_rows(people, block)
+        else:
+            table = _clipped_rows(people, block, weeks, v.name.removeprefix("clipped:"), policy, v)
+        out[v.name] = people.vector(
+            totals(bounded(table, v.bound_units, len(PEOPLE_CELLS), people.table("keys"))), v.cells
+        )
+    return out

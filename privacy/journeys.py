@@ -1,0 +1,224 @@
+"""journeys: what people saw before they converted or did not, as four bounded count vectors.
+
+A journey is the touches of one person inside one block in time order (ties by keyed hash). A conversion ends it;
+touches after the last conversion form one journey that did not convert. Only the last `max_touches` touches before the
+end are kept. A touch is an impression, click or visit with a declared channel, and, with `conversion_is_touch`, a
+conversion row with a declared channel. An event whose channel is absent or undeclared is no touch (organic).
+
+Sensitivity. A journey is a function of one person's rows of one block, so a person adds one non-negative vector to each
+table; it is scaled to L2 norm C by `privacy.bounding`. All flow counts are one vector with one scale, so that what
+flows into a channel flows out of it (up to one fixed-point unit a cell from the integer division).
+"""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import ibis
+import ibis.expr.types as ir
+import numpy as np
+import pandas as pd
+
+from privacy.bounding import bounded, totals
+from privacy.kpi import block_events
+from privacy.people import CONVERSION, TOUCH_KINDS, People
+from privacy.policy import MICROS, FixedPoint
+from privacy.vectors import VectorPlan
+
+METHOD = 1
+FULL_SETS = 10  # channels up to which every set of channels is a key
+CELL_LIMIT = 20_000
+_COLUMNS = ("source", "target", "channel", "position", "length", "channels", "outcome")
+_TOUCHES, _BARE = "journey_touches", "journey_bare"
+
+
+def _frame(rows: list[dict[str, object]]) -> pd.DataFrame:
+    blank: dict[str, object] = dict.fromkeys(_COLUMNS, "") | {"position": 0, "length": 0}
+    return pd.DataFrame([blank | row for row in rows], columns=list(_COLUMNS))
+
+
+def flow_keys(channels: tuple[str, ...]) -> pd.DataFrame:
+    """start->channel, start->conversion, channel->channel, channel->conversion, channel->null."""
+    pairs = [("start", c) for c in channels] + [("start", "conversion")]
+    pairs += [(a, b) for a in channels for b in channels]
+    pairs += [(c, "conversion") for c in channels] + [(c, "null") for c in channels]
+    return _frame([{"source": a, "target": b} for a, b in pairs])
+
+
+def position_keys(channels: tuple[str, ...], max_touches: int) -> pd.DataFrame:
+    """One row for conversions without a touch, then channel x length x position."""
+    rows: list[dict[str, object]] = [{"channel": "", "position": 0, "length": 0}]
+    for c in channels:
+        for n in range(1, max_touches + 1):
+            rows += [{"channel": c, "position": p, "length": n} for p in range(1, n + 1)]
+    return _frame(rows)
+
+
+def _subsets(channels: tuple[str, ...]) -> list[str]:
+    """Names of the sets 1 .. 2^n - 1, by bit mask; members in declared order."""
+    names = [""] * (2 ** len(channels))
+    for size in range(1, len(channels) + 1):
+        for members in combinations(range(len(channels)), size):
+            names[sum(1 << i for i in members)] = "+".join(channels[i] for i in members)
+    return names[1:]
+
+
+def set_keys(channels: tuple[str, ...], max_touches: int) -> pd.DataFrame:
+    """Conversions without a touch, then sets of channels x outcome; above 10 channels: channel x set size x outcome."""
+    rows: list[dict[str, object]] = [{"channels": "", "outcome": "conversion"}]
+    if len(channels) <= FULL_SETS:
+        rows += [{"channels": s, "outcome": o} for s in _subsets(channels) for o in ("conversion", "null")]
+        return _frame(rows)
+    for c in channels:
+        for n in range(1, min(len(channels), max_touches) + 1):
+            rows += [{"channel": c, "length": n, "outcome": o} for o in ("conversion", "null")]
+    return _frame(rows)
+
+
+def keys(channels: tuple[str, ...], max_touches: int, vectors: tuple[str, ...]) -> dict[str, pd.DataFrame]:
+    """Public keys of each vector."""
+    position = position_keys(channels, max_touches)
+    built = {
+        "flow": flow_keys(channels),
+        "position": position,
+        "position_value": position,
+        "sets": set_keys(channels, max_touches),
+    }
+    return {name: built[name] for name in vectors}
+
+
+def cell_count(channels: int, max_touches: int) -> int:
+    """Cells of all four vectors, without building them."""
+    flow = channels + 1 + channels**2 + 2 * channels
+    position = 1 + channels * max_touches * (max_touches + 1) // 2
+    sets = 2 ** (channels + 1) - 1 if channels <= FULL_SETS else 1 + 2 * channels * min(channels, max_touches)
+    return flow + 2 * position + sets
+
+
+def build(people: People, block: int, max_touches: int) -> tuple[ir.Table, ir.Table]:
+    """Kept touches, and conversions without a touch, of one block; both kept in memory until `forget`.
+
+    touches: person, journey, channel, position (1..length), length, converted (0/1), micros (of the conversion),
+    following (channel of the next kept touch, NULL at the end). bare: person, journey, micros.
+    """
+    events = block_events(people, block)
+    is_touch = events.kind.isin(TOUCH_KINDS)
+    if people.conversion_is_touch:
+        is_touch = is_touch | (events.kind == CONVERSION)
+    flagged = events.select(
+        "person",
+        "seq",
+        "channel",
+        "micros",
+        touch=is_touch & (events.channel >= 0),
+        ends=(events.kind == CONVERSION).cast("int64"),
+    )
+    flagged = flagged.filter(flagged.touch | (flagged.ends == 1))
+    so_far = ibis.window(group_by=flagged.person, order_by=flagged.seq, preceding=None, following=0)
+    numbered = flagged.mutate(journey=(flagged.ends.sum().over(so_far).cast("int64") - flagged.ends))
+
+    conversions = numbered.filter(numbered.ends == 1).select("person", "journey", "micros")
+    touches = numbered.filter(numbered.touch).select("person", "journey", "seq", "channel")
+    newest = ibis.window(group_by=[touches.person, touches.journey], order_by=touches.seq.desc())
+    whole = ibis.window(group_by=[touches.person, touches.journey])
+    ranked = touches.mutate(back=ibis.row_number().over(newest), count=touches.seq.count().over(whole))
+    last = ranked.filter(ranked.back < max_touches)
+    placed = last.mutate(length=ibis.least(last["count"], max_touches))
+    placed = placed.mutate(position=placed.length - placed.back)
+    onward = ibis.window(group_by=[placed.person, placed.journey], order_by=placed.position)
+    placed = placed.mutate(following=placed.channel.lead().over(onward))
+    ended = conversions.mutate(converted=ibis.literal(1, "int64"))
+    joined = placed.left_join(ended, ["person", "journey"])
+    touched = joined.select(
+        "person",
+        "journey",
+        channel=joined.channel.cast("int64"),
+        position=joined.position.cast("int64"),
+        length=joined.length.cast("int64"),
+        converted=joined.converted.fill_null(0),
+        micros=joined.micros.fill_null(0),
+        following=joined.following.cast("int64"),
+    )
+    kept = people.keep(_TOUCHES, touched)
+    bare = people.keep(_BARE, conversions.anti_join(kept, ["person", "journey"]))
+    return kept, bare
+
+
+def forget(people: People) -> None:
+    """Drops what `build` kept."""
+    people.drop(_TOUCHES)
+    people.drop(_BARE)
+
+
+def _count(table: ir.Table, cell: ir.Value, fixed: FixedPoint) -> ir.Table:
+    """(person, cell, x) with x = one event."""
+    one = ibis.literal(min(MICROS, fixed.micros) // fixed.step, "int64")
+    return table.select("person", cell=cell.cast("int64"), x=one)
+
+
+def flow_rows(touches: ir.Table, bare: ir.Table, n: int, fixed: FixedPoint) -> ir.Table:
+    """(person, cell, x) of transitions, cells in the order of `flow_keys`."""
+    first = touches.filter(touches.position == 1)
+    inner = touches.filter(touches.following.notnull())
+    last = touches.filter(touches.position == touches.length)
+    end = ibis.ifelse(last.converted == 1, 0, n)
+    return ibis.union(
+        _count(first, first.channel, fixed),
+        _count(bare, ibis.literal(n, "int64"), fixed),
+        _count(inner, inner.channel * n + inner.following + (n + 1), fixed),
+        _count(last, last.channel + end + (n + 1 + n * n), fixed),
+    )
+
+
+def position_rows(touches: ir.Table, bare: ir.Table, max_touches: int, fixed: FixedPoint, *, value: bool) -> ir.Table:
+    """(person, cell, x) of the touches of converting journeys; x counts them or is the conversion's revenue."""
+    size = max_touches * (max_touches + 1) // 2
+    won = touches.filter(touches.converted == 1)
+    before = ((won.length * (won.length - 1)) // 2).cast("int64")
+    cell = won.channel * size + before + won.position  # one row for bare conversions stands first
+    none = ibis.literal(0, "int64")
+    if not value:
+        return ibis.union(_count(won, cell, fixed), _count(bare, none, fixed))
+    return ibis.union(
+        won.select("person", cell=cell.cast("int64"), x=_units(won.micros, fixed)),
+        bare.select("person", cell=none, x=_units(bare.micros, fixed)),
+    )
+
+
+def _units(micros: ir.Value, fixed: FixedPoint) -> ir.Value:
+    return (ibis.least(micros, fixed.micros) // fixed.step).cast("int64")
+
+
+def set_rows(touches: ir.Table, bare: ir.Table, n: int, max_touches: int, fixed: FixedPoint) -> ir.Table:
+    """(person, cell, x) of journeys by the set of channels in them and their outcome."""
+    seen = touches.select("person", "journey", "channel", "converted").distinct()
+    lost = 1 - seen.converted
+    if n <= FULL_SETS:
+        bits = seen.mutate(bit=seen.channel.cases(*((i, 1 << i) for i in range(n)), else_=0).cast("int64"))
+        sets = bits.group_by(["person", "journey", "converted"]).agg(mask=bits.bit.sum().cast("int64"))
+        journeys = _count(sets, sets.mask * 2 - sets.converted, fixed)  # 1 + (mask - 1) * 2 + (1 - converted)
+    else:
+        sizes = min(n, max_touches)
+        whole = ibis.window(group_by=[seen.person, seen.journey])
+        sized = seen.mutate(size=seen.channel.count().over(whole), lost=lost)
+        journeys = _count(sized, 1 + (sized.channel * sizes + sized["size"] - 1) * 2 + sized.lost, fixed)
+    return ibis.union(journeys, _count(bare, ibis.literal(0, "int64"), fixed))
+
+
+def exact(
+    people: People, block: int, channels: int, max_touches: int, vectors: tuple[VectorPlan, ...]
+) -> dict[str, np.ndarray]:
+    """Bounded totals per vector before noise, fixed-point units (cells,). For the mechanism and for tests only."""
+    touches, bare = build(people, block, max_touches)
+    out = {}
+    for v in vectors:
+        fixed = FixedPoint(v.numerator, v.bound_units)
+        if v.name == "flow":
+            table = flow_rows(touches, bare, channels, fixed)
+        elif v.name == "sets":
+            table = set_rows(touches, bare, channels, max_touches, fixed)
+        else:
+            table = position_rows(touches, bare, max_touches, fixed, value=v.name == "position_value")
+        out[v.name] = people.vector(totals(bounded(table, v.bound_units, v.cells, people.table("keys"))), v.cells)
+    forget(people)
+    return out

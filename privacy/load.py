@@ -1,0 +1,302 @@
+"""From files to `People`: contract, quarantine, deduplication, consent gate. Raw ids end here.
+
+The database lives in memory and may not spill: nothing about a person is written to disk, except the quarantine file
+and the log of the raw zone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import duckdb
+import ibis
+
+from contracts.errors import ContractError, InputError, PrivacyError, WorkspaceError
+from privacy import contract
+from privacy.inputs import FileSet, PeopleInputs, Question
+from privacy.people import People
+from privacy.quarantine import Rejects, finish, log
+from privacy.sources import Source, check_mapping, column_sql, expand, open_source, quote, raw_json, unreadable
+
+MIN_SECRET = 16  # bytes
+
+
+@dataclass(frozen=True, slots=True)
+class LoadSettings:
+    """What a load needs besides the declared inputs."""
+
+    now: datetime
+    raw_dir: Path
+    secret: bytes
+
+    def __post_init__(self) -> None:
+        if self.now.tzinfo is None:
+            raise ContractError(f"the time of a load must know its zone; got {self.now}.")
+        if len(self.secret) < MIN_SECRET:
+            raise PrivacyError(f"the workspace secret must hold at least {MIN_SECRET} bytes; got {len(self.secret)}.")
+
+    @property
+    def salt(self) -> str:
+        """The secret as text; it is passed as a parameter and never appears in SQL."""
+        return self.secret.hex()
+
+
+@contextmanager
+def load_people(inputs: PeopleInputs, question: Question, settings: LoadSettings) -> Iterator[People]:
+    """Loads, validates and gates all rows about people. Raises InputError for a faulty file or too many rejects."""
+    con = duckdb.connect(":memory:")
+    try:
+        for option in ("temp_directory = ''", "TimeZone = 'UTC'", "autoinstall_known_extensions = false"):
+            con.execute(f"SET {option}")
+        _public_tables(con, inputs, question)
+        _load_events(con, inputs, settings)
+        _load_assignments(con, inputs, question, settings)
+        _gate(con, inputs)
+        yield People(ibis.duckdb.from_connection(con), inputs.conversion_is_touch)
+    except duckdb.OutOfMemoryException as error:
+        raise WorkspaceError(
+            "the events do not fit into this machine's memory; split the calendar or use a larger machine."
+        ) from error
+    finally:
+        con.close()
+
+
+def _public_tables(con: duckdb.DuckDBPyConnection, inputs: PeopleInputs, question: Question) -> None:
+    con.execute("CREATE TABLE geos (name VARCHAR, geo SMALLINT)")
+    con.execute("CREATE TABLE channels (name VARCHAR, channel SMALLINT)")
+    con.execute("CREATE TABLE rates (code VARCHAR, rate HUGEINT)")
+    con.execute("CREATE TABLE days (day INTEGER, block SMALLINT, week SMALLINT)")
+    con.execute("CREATE TABLE arms (name VARCHAR, arm_name VARCHAR, experiment SMALLINT, arm SMALLINT)")
+    epoch = datetime(1970, 1, 1).date()
+    days = [
+        ((week - epoch).days + d, b, w)
+        for b, block in enumerate(question.blocks)
+        for w, week in enumerate(block.weeks)
+        for d in range(7)
+    ]
+    arms = [(e.name, a, i, j) for i, e in enumerate(question.experiments) for j, a in enumerate(question.arms[e.name])]
+    for table, rows in (
+        ("geos", [(g, i) for i, g in enumerate(question.cohorts)]),
+        ("channels", [(c, i) for i, c in enumerate(question.channels)]),
+        ("rates", contract.rate_rows(inputs)),
+        ("days", days),
+        ("arms", arms),
+    ):
+        if rows:
+            con.executemany(f"INSERT INTO {table} VALUES ({', '.join('?' * len(rows[0]))})", rows)
+
+
+def _columns(
+    name: str, source: Source, files: FileSet, required: tuple[str, ...], optional: tuple[str, ...]
+) -> dict[str, str | None]:
+    return {c: column_sql(name, source, files, c, c in required) for c in required + optional}
+
+
+def _load_events(con: duckdb.DuckDBPyConnection, inputs: PeopleInputs, settings: LoadSettings) -> None:
+    known = contract.EVENT_COLUMNS + contract.EVENT_OPTIONAL
+    check_mapping("events", inputs.events, known + contract.EVENT_CARRIED)
+    con.execute(
+        "CREATE TABLE parsed (file INTEGER, row BIGINT, user_key VARCHAR, event_key UUID, instant BIGINT, day INTEGER, "
+        "kind TINYINT, channel SMALLINT, geo SMALLINT, micros BIGINT, agrees BOOLEAN, counts BOOLEAN, reason VARCHAR, "
+        "raw VARCHAR)"
+    )
+    paths = expand("events", inputs.events)
+    rejects = Rejects("events", paths)
+    for number, path in enumerate(paths):
+        source = open_source(con, "events", path)
+        columns = _columns("events", source, inputs.events, contract.EVENT_COLUMNS, contract.EVENT_OPTIONAL)
+        if not inputs.consent_assumed and columns["consent"] is None:
+            raise InputError(
+                f"events: {path} has no column 'consent'; map it under inputs.events.columns, or state that everybody "
+                'has consented with inputs.events.consent = "assumed".'
+            )
+        try:
+            con.execute(_event_sql(number, source, columns, inputs, settings.now), [settings.salt, settings.salt])
+        except duckdb.OutOfMemoryException:
+            raise
+        except duckdb.Error as error:
+            raise unreadable("events", path, source.kind, error) from error
+        rejects = rejects.with_unreadable(con, number, source)
+    _refuse_unknown_currency(con, paths, inputs)
+    _merge_copies(con)
+    finish(con, rejects, inputs.max_rejected, settings.raw_dir, settings.now)
+
+
+def _event_sql(number: int, source: Source, columns: dict[str, str | None], inputs: PeopleInputs, now: datetime) -> str:
+    mapping = inputs.events.columns.get("ts", "ts")
+    native = source.native.get(mapping) if isinstance(mapping, str) else None
+    native = None if native is None else ("native_ts", native[1])
+    extra = f", {source.native[str(mapping)][0]} AS native_ts" if native else ""
+    raw = raw_json({k: k for k, v in columns.items() if v is not None})
+    now_us = int((now - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds() * 1_000_000)
+    return f"""
+    INSERT INTO parsed
+    WITH text AS (
+        SELECT row_number() OVER () AS row, {source.broken} AS broken, {contract.text_of(columns)}{extra}
+        FROM {source.relation}
+    ), read AS (
+        SELECT text.*, {contract.instant(inputs.time_zone, native)} AS instant, {contract.kind_case()} AS kind,
+            TRY_CAST(value AS DECIMAL(18, 6)) AS amount, {contract.boolean("consent")} AS agrees,
+            {contract.boolean("valid")} AS counts, rates.rate, geos.geo AS geo_number,
+            channels.channel AS channel_number
+        FROM text LEFT JOIN rates ON rates.code = upper(text.currency) LEFT JOIN geos ON geos.name = text.geo
+            LEFT JOIN channels ON channels.name = text.channel
+    ), judged AS (
+        SELECT *, {contract.event_reason(now_us)} AS reason FROM read
+    )
+    SELECT {number}, row, sha256(? || user_id),
+        CAST(substr(sha256(? || user_id || chr(31) || event_id), 1, 32) AS UUID),
+        instant, CASE WHEN reason IS NULL THEN {contract.local_day(inputs.time_zone)} END, kind,
+        coalesce(channel_number, -1), coalesce(geo_number, (SELECT max(geo) FROM geos)),
+        CASE WHEN reason IS NULL THEN {contract.micros()} END, agrees, coalesce(counts, true), reason,
+        CASE WHEN reason IS NOT NULL THEN {raw} END
+    FROM judged"""
+
+
+def _refuse_unknown_currency(con: duckdb.DuckDBPyConnection, paths: tuple[Path, ...], inputs: PeopleInputs) -> None:
+    found = con.execute(
+        "SELECT file, row, json_extract_string(raw, '$.currency') FROM parsed WHERE reason = ? "
+        "ORDER BY file, row LIMIT 1",
+        [contract.NO_RATE],
+    ).fetchone()
+    if found:
+        code = str(found[2]).upper()
+        raise InputError(
+            f"events: {paths[found[0]]} row {found[1]} is in {code}, and the project is in {inputs.currency}; "
+            f"add its rate to [rates] in plumb.toml, such as {code} = 1.08 ({inputs.currency} per {code})."
+        )
+
+
+def _merge_copies(con: duckdb.DuckDBPyConnection) -> None:
+    """Identical copies of (user_id, event_id) become one row; copies that differ are all malformed.
+
+    event_key is a keyed hash of both ids, so only rows of one person can meet here.
+    """
+    con.execute(
+        "CREATE TEMP TABLE twice AS SELECT event_key FROM parsed WHERE reason IS NULL "
+        "GROUP BY event_key HAVING count(*) > 1"
+    )
+    con.execute(
+        """CREATE TEMP TABLE copies AS
+        SELECT parsed.rowid AS id, row_number() OVER (PARTITION BY event_key ORDER BY file, row) AS copy,
+            count(DISTINCT concat_ws('|', instant, kind, channel, geo, micros, coalesce(agrees::VARCHAR, '-'), counts))
+                OVER (PARTITION BY event_key) AS contents
+        FROM parsed SEMI JOIN twice USING (event_key) WHERE reason IS NULL"""
+    )
+    con.execute(
+        "UPDATE parsed SET reason = 'another row has the same user_id and event_id but different content' "
+        "WHERE rowid IN (SELECT id FROM copies WHERE contents > 1)"
+    )
+    con.execute("CREATE TABLE merged AS SELECT count(*) AS n FROM copies WHERE contents = 1 AND copy > 1")
+    con.execute("DELETE FROM parsed WHERE rowid IN (SELECT id FROM copies WHERE contents = 1 AND copy > 1)")
+    con.execute("DROP TABLE twice")
+    con.execute("DROP TABLE copies")
+
+
+def _load_assignments(
+    con: duckdb.DuckDBPyConnection, inputs: PeopleInputs, question: Question, settings: LoadSettings
+) -> None:
+    con.execute(
+        "CREATE TABLE grouped (file INTEGER, row BIGINT, user_key VARCHAR, experiment SMALLINT, arm SMALLINT, "
+        "agrees BOOLEAN, reason VARCHAR, raw VARCHAR)"
+    )
+    if inputs.assignments is None:
+        if question.experiments:
+            raise InputError(
+                f"experiment {question.experiments[0].name!r} is user-randomised and needs an assignments file; "
+                "set inputs.assignments.path in plumb.toml."
+            )
+        return
+    files = inputs.assignments
+    known = contract.ASSIGNMENT_COLUMNS + contract.ASSIGNMENT_OPTIONAL
+    check_mapping("assignments", files, known)
+    paths = expand("assignments", files)
+    rejects = Rejects("assignments", paths)
+    for number, path in enumerate(paths):
+        source = open_source(con, "assignments", path)
+        columns = _columns("assignments", source, files, contract.ASSIGNMENT_COLUMNS, contract.ASSIGNMENT_OPTIONAL)
+        try:
+            con.execute(_assignment_sql(number, source, columns), [settings.salt])
+        except duckdb.Error as error:
+            raise unreadable("assignments", path, source.kind, error) from error
+        rejects = rejects.with_unreadable(con, number, source)
+    con.execute(
+        """UPDATE grouped SET reason = 'the person is in two arms of this experiment' WHERE reason IS NULL AND
+        (user_key, experiment) IN (SELECT (user_key, experiment) FROM grouped WHERE reason IS NULL
+            GROUP BY user_key, experiment HAVING count(DISTINCT arm) > 1)"""
+    )
+    finish(con, rejects, inputs.max_rejected, settings.raw_dir, settings.now, table="grouped")
+
+
+def _assignment_sql(number: int, source: Source, columns: dict[str, str | None]) -> str:
+    raw = raw_json({k: k for k, v in columns.items() if v is not None})
+    rules = (
+        ("broken", "the row cannot be read"),
+        ("user_id IS NULL", "user_id is empty"),
+        ("experiment IS NULL", "experiment is empty"),
+        ("arm IS NULL", "arm is empty"),
+        ("experiment NOT IN (SELECT name FROM arms)", "experiment is not a declared user test"),
+        ("arm_number IS NULL", "arm is not declared for this experiment"),
+        ("consent IS NOT NULL AND agrees IS NULL", "consent is neither true nor false"),
+    )
+    reason = "CASE " + " ".join(f"WHEN {test} THEN {quote(text)}" for test, text in rules) + " END"
+    return f"""
+    INSERT INTO grouped
+    WITH text AS (
+        SELECT row_number() OVER () AS row, {source.broken} AS broken, {contract.text_of(columns)}
+        FROM {source.relation}
+    ), read AS (
+        SELECT text.*, arms.experiment AS number, arms.arm AS arm_number, {contract.boolean("consent")} AS agrees
+        FROM text LEFT JOIN arms ON arms.name = text.experiment AND arms.arm_name = text.arm
+    ), judged AS (SELECT *, {reason} AS reason FROM read)
+    SELECT {number}, row, sha256(? || user_id), number, arm_number, agrees, reason,
+        CASE WHEN reason IS NOT NULL THEN {raw} END
+    FROM judged"""
+
+
+def _gate(con: duckdb.DuckDBPyConnection, inputs: PeopleInputs) -> None:
+    """Consent first: what leaves here is rows of consenting people, and who was there at all.
+
+    A person's consent is their latest statement (a refusal wins a tie); without one it is what the workspace assumes.
+    """
+    assumed = str(inputs.consent_assumed).lower()
+    con.execute(
+        """CREATE TABLE stated AS SELECT user_key, arg_max(agrees, instant * 2 + (NOT agrees)::INTEGER) AS agrees
+        FROM parsed WHERE reason IS NULL AND agrees IS NOT NULL GROUP BY user_key"""
+    )
+    con.execute(
+        f"""CREATE TABLE consent AS
+        WITH known AS (
+            SELECT user_key, NULL::BOOLEAN AS agrees FROM parsed WHERE reason IS NULL
+            UNION ALL SELECT user_key, agrees FROM grouped WHERE reason IS NULL
+        ), once AS (SELECT user_key, bool_and(agrees) AS agrees FROM known GROUP BY user_key)
+        SELECT row_number() OVER () AS person, user_key, coalesce(stated.agrees, once.agrees, {assumed}) AS agrees
+        FROM once LEFT JOIN stated USING (user_key)"""
+    )
+    con.execute("CREATE TABLE keys AS SELECT person, user_key FROM consent WHERE agrees")
+    con.execute(
+        """CREATE TABLE presence AS
+        SELECT person, days.block, any_value(agrees::INTEGER)::BIGINT AS consenting,
+            max((NOT counts)::INTEGER)::BIGINT AS invalid
+        FROM (SELECT user_key, day, counts FROM parsed WHERE reason IS NULL) JOIN days USING (day)
+            JOIN consent USING (user_key) GROUP BY person, days.block"""
+    )
+    con.execute(
+        """CREATE TABLE events AS
+        SELECT person, days.block, days.week, day, kind, channel, geo, micros,
+            row_number() OVER (PARTITION BY person ORDER BY instant, event_key) AS seq
+        FROM parsed JOIN days USING (day) JOIN keys USING (user_key) WHERE reason IS NULL AND counts"""
+    )
+    con.execute(
+        """CREATE TABLE assigned AS SELECT DISTINCT person, experiment, arm
+        FROM grouped JOIN keys USING (user_key) WHERE reason IS NULL"""
+    )
+    for table in ("parsed", "grouped", "stated", "consent"):
+        con.execute(f"DROP TABLE {table}")
+
+
+__all__ = ["LoadSettings", "load_people", "log"]

@@ -1,0 +1,176 @@
+"""From the declared question and policy to release plans. Pure: no row about a person is read.
+
+Grants are split in integer nano-rho, always rounded down, so that what is charged never exceeds a cap.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pandas as pd
+
+from contracts.calendar import Block
+from contracts.errors import ConfigError, InputError
+from contracts.evidence import Experiment
+from contracts.release import Measure
+from privacy import diagnostics, journeys, kpi, trials
+from privacy.inputs import Question
+from privacy.mechanism import sigma_for
+from privacy.policy import MICROS, Bound, FixedPoint, PrivacyPolicy, fixed_point, slice_nano
+from privacy.vectors import ReleasePlan, VectorPlan, digest, keys_hash
+
+SCHEMA_VERSION = 1
+BlockMeasure = tuple[Measure, Block]
+
+
+def plan_releases(question: Question, policy: PrivacyPolicy) -> tuple[ReleasePlan, ...]:
+    """All releases of the question: per block kpi, journeys and diagnostics, then one per covered experiment.
+
+    A measure whose share is 0 is left out. An experiment whose window runs past the last block waits (`waiting`).
+    Raises ConfigError when the journeys table would be too large or a grant too small, InputError when an experiment
+    starts before the calendar.
+    """
+    plans: list[ReleasePlan] = []
+    for block in question.blocks:
+        for measure in ("kpi", "journeys", "diagnostics"):
+            plan = _block_plan(measure, block, question, policy)
+            if plan is not None:
+                plans.append(plan)
+    if policy.share_nano("trials"):
+        plans += [_trial_plan(e, question, policy) for e in question.experiments if question.covers(e)]
+    for e in waiting(question):
+        if question.blocks and e.start < question.blocks[0].first_day:
+            raise InputError(
+                f"experiment {e.name!r} starts on {e.start}, before the calendar does ("
+                f"{question.blocks[0].first_day}); extend spend or controls back to its start, or remove it."
+            )
+    return tuple(plans)
+
+
+def waiting(question: Question) -> tuple[Experiment, ...]:
+    """Experiments that cannot be released yet, because a day of their window lies outside every block."""
+    return tuple(e for e in question.experiments if not question.covers(e))
+
+
+def release_keys(plan: ReleasePlan, question: Question, policy: PrivacyPolicy) -> dict[str, pd.DataFrame]:
+    """Public keys of each vector of a plan, in the order of its cells."""
+    names = tuple(v.name for v in plan.vectors)
+    if plan.measure == "trials":
+        return trials.keys(plan.experiment, question.arms[plan.experiment])
+    block = next(b for b in question.blocks if b.id == plan.blocks[0])
+    return _block_keys(plan.measure, block, question, policy, names)
+
+
+def _block_keys(
+    measure: str, block: Block, question: Question, policy: PrivacyPolicy, names: tuple[str, ...]
+) -> dict[str, pd.DataFrame]:
+    if measure == "kpi":
+        return kpi.keys(block, question, names)
+    if measure == "journeys":
+        return journeys.keys(question.channels, policy.journeys.max_touches, names)
+    return diagnostics.keys(question, names)
+
+
+def _bounds(measure: str, policy: PrivacyPolicy) -> dict[str, Bound]:
+    if measure == "kpi":
+        return dict(policy.kpi)
+    if measure == "journeys":
+        return policy.journeys.vectors()
+    return diagnostics.vectors(policy)
+
+
+def _check_size(question: Question, policy: PrivacyPolicy) -> None:
+    cells = journeys.cell_count(len(question.channels), policy.journeys.max_touches)
+    if cells > journeys.CELL_LIMIT:
+        raise ConfigError(
+            f"the journeys table would have {cells:,} cells ({len(question.channels)} channels, "
+            f"privacy.journeys.max_touches = {policy.journeys.max_touches}); at most {journeys.CELL_LIMIT:,} are "
+            "released. Lower max_touches, merge channels, or set privacy.shares.journeys = 0."
+        )
+
+
+def _vector(name: str, declared: float, fixed: FixedPoint, denominator: int, cells: int, nano: int) -> VectorPlan:
+    if nano < 1:
+        raise ConfigError(
+            f"the grant of vector {name!r} is under one nano-rho; raise privacy.rho_per_user_quarter or its share, "
+            "or set the share of its measure to 0."
+        )
+    sigma = sigma_for(fixed.units, nano)
+    return VectorPlan(name, declared, fixed.units, fixed.step, denominator, cells, nano, sigma)
+
+
+def _block_plan(measure: Measure, block: Block, question: Question, policy: PrivacyPolicy) -> ReleasePlan | None:
+    grant = policy.share_nano(measure)
+    bounds = {name: b for name, b in _bounds(measure, policy).items() if b.share > 0}
+    if not grant or not bounds or (measure == "journeys" and not question.channels):
+        return None
+    if measure == "journeys":
+        _check_size(question, policy)
+    keys = _block_keys(measure, block, question, policy, tuple(bounds))
+    vectors = tuple(
+        _vector(
+            name,
+            b.bound,
+            diagnostics.fixed(name, b.bound) if measure == "diagnostics" else fixed_point(b.bound),
+            MICROS,
+            len(keys[name]),
+            slice_nano(grant, b.share),
+        )
+        for name, b in bounds.items()
+    )
+    method = {"kpi": kpi.METHOD, "journeys": journeys.METHOD, "diagnostics": diagnostics.METHOD}[measure]
+    extra: dict[str, Any] = {"weeks": [w.isoformat() for w in block.weeks], "week_start": question.week_start}
+    if measure == "journeys":
+        extra["max_touches"] = policy.journeys.max_touches
+    if measure == "diagnostics":  # what was clipped depends on the bounds of kpi
+        extra["kpi_bounds"] = {n: fixed_point(b.bound).units * fixed_point(b.bound).step for n, b in policy.kpi.items()}
+    return _plan(measure, (block,), block.first_day, block.last_day, "", vectors, keys, {"method": method} | extra)
+
+
+def _trial_plan(experiment: Experiment, question: Question, policy: PrivacyPolicy) -> ReleasePlan:
+    """Blocks share their trials grant equally among all declared experiments that touch them, released or waiting."""
+    touched = question.touched(experiment)
+    grant = policy.share_nano("trials")
+    slices = [grant // sum(b in question.touched(e) for e in question.experiments) for b in touched]
+    arms = question.arms[experiment.name]
+    keys = trials.keys(experiment.name, arms)
+    fixed = FixedPoint(1, trials.BOUND_UNITS)
+    declared = len(trials.COMPONENTS) ** 0.5
+    vector = _vector("trial", declared, fixed, trials.ONE, len(keys["trial"]), min(slices))
+    extra = {
+        "method": trials.METHOD,
+        "window": [experiment.start.isoformat(), experiment.end.isoformat()],
+        "weeks": [w.isoformat() for b in touched for w in b.weeks],
+        "arms": list(arms),
+        "bounds": policy.trials.bounds(),
+    }
+    return _plan("trials", touched, experiment.start, experiment.end, experiment.name, (vector,), keys, extra)
+
+
+def _plan(
+    measure: Measure,
+    blocks: tuple[Block, ...],
+    start: Any,
+    end: Any,
+    experiment: str,
+    vectors: tuple[VectorPlan, ...],
+    keys: dict[str, pd.DataFrame],
+    extra: dict[str, Any],
+) -> ReleasePlan:
+    hashed = keys_hash(keys)
+    spec = {
+        "schema": SCHEMA_VERSION,
+        "measure": measure,
+        "blocks": [b.id for b in blocks],
+        "experiment": experiment,
+        "vectors": [[v.name, v.bound_units, v.numerator, v.denominator, v.cells, v.nano] for v in vectors],
+        "keys": hashed,
+    } | extra
+    name = experiment or blocks[0].start.isoformat()
+    slug = re.sub(r"[^A-Za-z0-9-]+", "-", name)[:40]
+    spec_hash = digest(spec)
+    release_id = f"{measure}-{slug}-{spec_hash[:16]}"
+    return ReleasePlan(
+        release_id, spec_hash, measure, tuple(b.id for b in blocks), start, end, experiment, vectors, hashed
+    )

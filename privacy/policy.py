@@ -1,0 +1,184 @@
+"""The declared privacy policy: grants, shares and bounds. Fixed before any row is read, never derived from the rows.
+
+Messages name the key of plumb.toml. DESIGN section 3; sizing in docs/privacy.md.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from fractions import Fraction
+from types import MappingProxyType
+from typing import Any
+
+from contracts.errors import ConfigError
+from contracts.release import NANO
+
+MEASURES = ("kpi", "journeys", "trials", "diagnostics", "reserve")
+KPI_VECTORS = ("conversions", "revenue", "active_users")
+MICROS = 1_000_000  # micro-units in one metric unit; the loader counts money and events in them
+MIN_UNITS, MAX_UNITS = 2**12, 2**26  # the range of a fixed-point bound, DESIGN section 3
+MAX_BOUND = 2**50 / MICROS  # keeps every product and quotient exact, see privacy.bounding
+MAX_CELLS_PER_PERSON = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """L2 bound of one person's vector (metric units) and the vector's part of its measure's share."""
+
+    bound: float
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
+class FixedPoint:
+    """A bound in integers: one unit is `step` micro-units of the metric, and `units` of them fit into the bound."""
+
+    step: int
+    units: int
+
+    @property
+    def micros(self) -> int:
+        """The bound in micro-units."""
+        return self.step * self.units
+
+
+def fixed_point(bound: float) -> FixedPoint:
+    """Finest step (a power of ten, at least 1 micro-unit) at which the bound is at most 2^26 units."""
+    micros = int(Fraction(Decimal(repr(float(bound)))) * MICROS)
+    step = 1
+    while micros // step > MAX_UNITS:
+        step *= 10
+    return FixedPoint(step, micros // step)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def check_bound(key: str, value: Any) -> None:
+    """Raises ConfigError unless 0 < value, finite, and fit for fixed-point integers."""
+    if not (_is_number(value) and value > 0):
+        raise ConfigError(f"{key} must be > 0; got {value}.")
+    if not MIN_UNITS / MICROS <= value <= MAX_BOUND:
+        raise ConfigError(f"{key} must lie between {MIN_UNITS / MICROS:g} and {MAX_BOUND:.3g}; got {value}.")
+
+
+def check_shares(key: str, shares: Mapping[str, Any]) -> None:
+    """Raises ConfigError unless every share lies in [0, 1] and together they are at most 1."""
+    for name, value in shares.items():
+        if not (_is_number(value) and 0 <= value <= 1):
+            raise ConfigError(f"{key.format(name)} must lie between 0 and 1; got {value}.")
+    total = sum(Fraction(Decimal(repr(float(v)))) for v in shares.values())
+    if total > 1:
+        raise ConfigError(
+            f"{key.format('*')} must add up to 1 at most; got {float(total):g} "
+            f"({', '.join(f'{k} {v:g}' for k, v in shares.items())})."
+        )
+
+
+def _check_bounds(key: str, bounds: Mapping[str, Bound]) -> None:
+    for name, b in bounds.items():
+        check_bound(f"{key}.{name}.bound", b.bound)
+    check_shares(f"{key}.{{}}.share", {name: b.share for name, b in bounds.items()})
+
+
+@dataclass(frozen=True, slots=True)
+class JourneyPolicy:
+    """Bounds of the four vectors of the journeys table. `max_touches` is the longest journey that is kept."""
+
+    max_touches: int = 6
+    flow: Bound = Bound(6.0, 0.35)  # transitions per person and quarter
+    position: Bound = Bound(4.0, 0.35)  # touches of converting journeys
+    position_value: Bound = Bound(200.0, 0.15)  # currency
+    sets: Bound = Bound(2.0, 0.15)  # journeys
+
+    def __post_init__(self) -> None:
+        if not (isinstance(self.max_touches, int) and 1 <= self.max_touches <= 50):
+            raise ConfigError(f"privacy.journeys.max_touches must be an integer from 1 to 50; got {self.max_touches}.")
+        _check_bounds("privacy.journeys", self.vectors())
+
+    def vectors(self) -> dict[str, Bound]:
+        """The vectors in the order of the table."""
+        return {
+            "flow": self.flow,
+            "position": self.position,
+            "position_value": self.position_value,
+            "sets": self.sets,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class TrialPolicy:
+    """The most that one person adds to an arm over the whole window of an experiment."""
+
+    visits: float = 3.0
+    conversions: float = 2.0
+    revenue: float = 200.0  # currency
+
+    def __post_init__(self) -> None:
+        for name, value in self.bounds().items():
+            check_bound(f"privacy.trials.{name}", value)
+
+    def bounds(self) -> dict[str, float]:
+        """Name -> bound, in the order in which components are built."""
+        return {"visits": self.visits, "conversions": self.conversions, "revenue": self.revenue}
+
+
+def _default_shares() -> Mapping[str, float]:
+    return MappingProxyType({"kpi": 0.5, "journeys": 0.25, "trials": 0.15, "diagnostics": 0.05, "reserve": 0.05})
+
+
+def _default_kpi() -> Mapping[str, Bound]:
+    return MappingProxyType(
+        {"conversions": Bound(2.0, 0.7), "revenue": Bound(200.0, 0.2), "active_users": Bound(4.0, 0.1)}
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class PrivacyPolicy:
+    """The whole grant of one person and quarter, and how it is split. Raises ConfigError naming the key."""
+
+    rho_per_user_quarter: float = 0.2
+    delta: float = 1e-6
+    min_cohort: int = 50
+    shares: Mapping[str, float] = field(default_factory=_default_shares)
+    kpi: Mapping[str, Bound] = field(default_factory=_default_kpi)
+    journeys: JourneyPolicy = field(default_factory=JourneyPolicy)
+    trials: TrialPolicy = field(default_factory=TrialPolicy)
+
+    def __post_init__(self) -> None:
+        if not (_is_number(self.rho_per_user_quarter) and 0 < self.rho_per_user_quarter <= 100):
+            raise ConfigError(
+                f"privacy.rho_per_user_quarter must be > 0 and at most 100; got {self.rho_per_user_quarter}."
+            )
+        if not (_is_number(self.delta) and 0 < self.delta < 1):
+            raise ConfigError(f"privacy.delta must lie between 0 and 1, such as 1e-6; got {self.delta}.")
+        if not (isinstance(self.min_cohort, int) and self.min_cohort >= 0):
+            raise ConfigError(f"privacy.min_cohort must be an integer >= 0; got {self.min_cohort}.")
+        _known("privacy.shares", self.shares, MEASURES)
+        check_shares("privacy.shares.{}", self.shares)
+        _known("privacy.kpi", self.kpi, KPI_VECTORS)
+        _check_bounds("privacy.kpi", self.kpi)
+
+    @property
+    def cap_nano(self) -> int:
+        """Grant of one block in nano-rho."""
+        return int(Fraction(Decimal(repr(float(self.rho_per_user_quarter)))) * NANO)
+
+    def share_nano(self, measure: str) -> int:
+        """Grant of one measure in one block, nano-rho, rounded down."""
+        return slice_nano(self.cap_nano, self.shares.get(measure, 0.0))
+
+
+def slice_nano(nano: int, part: float) -> int:
+    """floor(nano x part), in exact arithmetic on the number as it was written."""
+    return int(nano * Fraction(Decimal(repr(float(part)))))
+
+
+def _known(key: str, found: Mapping[str, Any], allowed: tuple[str, ...]) -> None:
+    for name in found:
+        if name not in allowed:
+            raise ConfigError(f"{key}.{name} is unknown; allowed are {', '.join(allowed)}.")

@@ -1,0 +1,260 @@
+"""The release protocol: plan, room on disk, load and validate, reserve, bound and draw, stage, commit, rename.
+
+A crash at any point leaves one of four states, and each has one way on:
+
+| state found | way on |
+|---|---|
+| nothing in the ledger | reserve |
+| reserved, no whole staged file | wipe, log the attempt, draw again under the same charge |
+| reserved, whole staged file | commit its hash, rename |
+| published, file still staged | rename |
+| published, file in place with the committed hash | return it, never draw again |
+
+Anything else (a published file missing or edited, a file that the ledger does not know) is refused.
+Rows are loaded and validated before the first reservation, so that bad input costs nothing; nothing is summed before
+the charge is committed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from contracts.errors import LedgerError, PrivacyError, WorkspaceError
+from privacy import diagnostics, files, journeys, kpi, trials
+from privacy.disk import file_hash, full_disk, preallocate, private_folder, sync_folder, write_into
+from privacy.inputs import PeopleInputs, Question
+from privacy.ledger import Grant, Ledger, LedgerPaths, ReleaseState, open_ledger
+from privacy.load import LoadSettings, load_people
+from privacy.mechanism import add_noise, epsilon_of
+from privacy.people import People
+from privacy.plan import SCHEMA_VERSION, release_keys
+from privacy.policy import MEASURES, PrivacyPolicy
+from privacy.vectors import ReleasePlan
+
+Progress = Callable[[str, int, int], None]  # text, done, total
+BYTES_PER_CELL, BYTES_PER_FILE = 96, 65_536  # generous: what a file takes at most
+QUARTERS_PER_YEAR = 4
+FIXED_SETTINGS = ("time_zone", "currency", "conversion_is_touch")
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Everything that stays the same while a set of plans is published."""
+
+    inputs: PeopleInputs
+    policy: PrivacyPolicy
+    question: Question
+    releases_dir: Path
+    staging: Path
+    run_id: str
+    now: datetime
+
+    def final(self, plan: ReleasePlan) -> Path:
+        """Where the published file lies."""
+        return self.releases_dir / f"{plan.release_id}.parquet"
+
+    def staged(self, plan: ReleasePlan) -> Path:
+        """Where a whole file waits for its commit; it has this name only once it is complete."""
+        return self.staging / f"{plan.release_id}.parquet"
+
+    def part(self, plan: ReleasePlan) -> Path:
+        """The file being written."""
+        return self.staging / f"{plan.release_id}.part"
+
+
+def grant_of(policy: PrivacyPolicy) -> Grant:
+    """Caps of a block, nano-rho."""
+    return Grant(policy.cap_nano, {m: policy.share_nano(m) for m in MEASURES})
+
+
+def publish(
+    plans: tuple[ReleasePlan, ...], job: Job, paths: LedgerPaths, settings: LoadSettings, progress: Progress
+) -> tuple[Path, ...]:
+    """Runs the protocol for every plan, in order. See `privacy.room.publish_releases` for the errors."""
+    job.releases_dir.mkdir(parents=True, exist_ok=True)
+    private_folder(settings.raw_dir)
+    private_folder(job.staging)
+    if job.releases_dir.stat().st_dev != job.staging.stat().st_dev:
+        raise WorkspaceError(
+            f"{job.releases_dir} and {job.staging} must lie on one file system, so that a release appears at once."
+        )
+    with open_ledger(paths, job.now) as ledger, ExitStack() as stack:
+        pending = tuple(p for p in plans if not _finish_published(p, job, ledger))
+        if pending:
+            grant = grant_of(job.policy)
+            ledger.check_affordable(tuple(p for p in pending if ledger.state(p.release_id) is None), grant)
+            _take_room(pending, job)
+            progress("reading events", len(plans) - len(pending), len(plans))
+            people = stack.enter_context(load_people(job.inputs, job.question, settings))
+            for plan in pending:
+                progress(f"releasing {plan.measure} {plan.experiment or plan.blocks[0]}", plans.index(plan), len(plans))
+                _release(plan, job, ledger, grant, people)
+    progress("released", len(plans), len(plans))
+    return tuple(job.final(p) for p in plans)
+
+
+def _finish_published(plan: ReleasePlan, job: Job, ledger: Ledger) -> bool:
+    """True when the release is out: verified in place, or renamed now because a crash came before the rename."""
+    state = ledger.state(plan.release_id)
+    final, staged = job.final(plan), job.staged(plan)
+    if state is None and final.exists():
+        raise LedgerError(
+            f"{final} exists, but the ledger does not know it: the ledger is not the one that released it. "
+            "Put the newest ledger back."
+        )
+    if state is None or state.state == "reserved":
+        return False
+    if final.exists():
+        if file_hash(final) != state.out_hash:
+            raise LedgerError(
+                f"{final} was edited after publication: its content is not what the ledger committed. Restore the "
+                "published file; it is never drawn again."
+            )
+    elif staged.exists() and file_hash(staged) == state.out_hash:
+        _rename(staged, final)
+    else:
+        raise LedgerError(
+            f"{final} was published and is missing. Restore it from a copy; it is never drawn again, because a second "
+            "draw would spend privacy that the ledger does not hold."
+        )
+    job.part(plan).unlink(missing_ok=True)
+    _same_settings(final, job.inputs)
+    return True
+
+
+def _same_settings(path: Path, inputs: PeopleInputs) -> None:
+    made = files.read_release(path).metadata["inputs"]
+    now = inputs.declared()
+    for name in FIXED_SETTINGS:
+        if made[name] != now[name]:
+            raise PrivacyError(
+                f"{path.name} was released with {name} = {made[name]!r} and plumb.toml now says {now[name]!r}; "
+                "a published number keeps its meaning. Put it back."
+            )
+
+
+def _take_room(pending: tuple[ReleasePlan, ...], job: Job) -> None:
+    """Takes the disk space of every staged file before anything is charged. Raises WorkspaceError when it is full."""
+    taken: list[Path] = []
+    try:
+        for plan in pending:
+            preallocate(job.part(plan), plan.cells * BYTES_PER_CELL + BYTES_PER_FILE)
+            taken.append(job.part(plan))
+    except WorkspaceError:
+        for path in taken:
+            path.unlink(missing_ok=True)
+        raise
+
+
+def _release(plan: ReleasePlan, job: Job, ledger: Ledger, grant: Grant, people: People) -> None:
+    """One plan, from its charge to its file."""
+    before = ledger.state(plan.release_id)
+    state = ledger.reserve(plan, grant, job.now)
+    staged = job.staged(plan)
+    if before is not None and not _is_whole(staged, plan, state):
+        ledger.note_attempt(plan.release_id, job.now)
+    if before is None or not _is_whole(staged, plan, state):
+        staged.unlink(missing_ok=True)
+        _stage(_draw(plan, job, people, state), plan, job)
+    job.part(plan).unlink(missing_ok=True)
+    ledger.publish(plan.release_id, file_hash(staged), job.now)
+    _rename(staged, job.final(plan))
+
+
+def _is_whole(staged: Path, plan: ReleasePlan, state: ReleaseState) -> bool:
+    """True when the staged file is complete and belongs to this reservation."""
+    if not staged.exists():
+        return False
+    try:
+        meta = files.read_release(staged).metadata
+    except PrivacyError:
+        return False
+    return bool(meta["spec_hash"] == plan.spec_hash and meta["ledger_head"] == state.reserve_hash)
+
+
+def _stage(content: bytes, plan: ReleasePlan, job: Job) -> None:
+    """Writes the file whole under another name, makes it durable, then gives it the name that means complete."""
+    write_into(job.part(plan), content)
+    _rename(job.part(plan), job.staged(plan))
+
+
+def _rename(source: Path, target: Path) -> None:
+    try:
+        if target.suffix == ".parquet":
+            os.chmod(source, 0o644)
+        os.replace(source, target)
+    except OSError as error:
+        raise full_disk(target, error) from error
+    sync_folder(target.parent)
+    sync_folder(source.parent)
+
+
+def exact_vectors(
+    plan: ReleasePlan, people: People, policy: PrivacyPolicy, question: Question
+) -> dict[str, np.ndarray]:
+    """Bounded, noise-free integer totals per vector. In memory only: the mechanism and the tests call it."""
+    if plan.measure == "trials":
+        return {"trial": trials.exact(people, question, plan.experiment, policy.trials, plan.vectors[0])}
+    number = next(i for i, b in enumerate(question.blocks) if b.id == plan.blocks[0])
+    weeks = len(question.blocks[number].weeks)
+    if plan.measure == "kpi":
+        return kpi.exact(people, number, weeks, plan.vectors)
+    if plan.measure == "journeys":
+        return journeys.exact(people, number, len(question.channels), policy.journeys.max_touches, plan.vectors)
+    return diagnostics.exact(people, number, weeks, policy, plan.vectors)
+
+
+def _draw(plan: ReleasePlan, job: Job, people: People, state: ReleaseState) -> bytes:
+    keys = release_keys(plan, job.question, job.policy)
+    exact = exact_vectors(plan, people, job.policy, job.question)
+    scale = None
+    if plan.measure == "trials":
+        arms = len(job.question.arms[plan.experiment])
+        scale = np.tile(trials.component_bounds(job.policy.trials), arms)
+    tables = [files.vector_table(keys[v.name], v, add_noise(exact[v.name], v.sigma_units), scale) for v in plan.vectors]
+    return files.encode(tables, _metadata(plan, job, state))
+
+
+def _metadata(plan: ReleasePlan, job: Job, state: ReleaseState) -> dict[str, Any]:
+    cap, delta = job.policy.cap_nano, job.policy.delta
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "release_id": plan.release_id,
+        "spec_hash": plan.spec_hash,
+        "measure": plan.measure,
+        "experiment": plan.experiment,
+        "blocks": list(plan.blocks),
+        "period_start": plan.period_start.isoformat(),
+        "period_end": plan.period_end.isoformat(),
+        "week_start": job.question.week_start,
+        "unit": "user x fiscal quarter",
+        "neighbours": "add or remove one user",
+        "keys_hash": plan.keys_hash,
+        "vectors": [files.vector_metadata(v) for v in plan.vectors],
+        "nano_rho": plan.nano,
+        "epsilon": epsilon_of(plan.nano, delta),
+        "delta": delta,
+        "quarter": {"nano_rho": cap, "epsilon": epsilon_of(cap, delta)},
+        "year": {
+            "nano_rho": QUARTERS_PER_YEAR * cap,
+            "epsilon": epsilon_of(QUARTERS_PER_YEAR * cap, delta),
+            "meaning": "worst case of one user over four fiscal quarters",
+        },
+        "bounding": "integer L2 scaling",
+        "max_touches": job.policy.journeys.max_touches if plan.measure == "journeys" else None,
+        "trial_bounds": job.policy.trials.bounds() if plan.measure == "trials" else None,
+        "inputs": job.inputs.declared(),
+        "code_hash": files.code_hash(),
+        "dependency_hash": files.dependency_hash(),
+        "ledger_head": state.reserve_hash,
+        "run_id": job.run_id,
+        "published_at": job.now.isoformat(),
+    }

@@ -1,0 +1,146 @@
+"""Malformed rows: set aside with a reason, counted in the raw zone's log only, refused above the declared share."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from contracts.errors import InputError
+from privacy.disk import full_disk, private_folder
+from privacy.sources import Source, quote
+
+LOG = "log.jsonl"
+SHOWN = {"ts": "ts", "event": "event", "value": "value", "curre": "currency", "consent": "consent", "valid": "valid"}
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A line that the reader could not split into columns."""
+
+    file: int
+    line: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rejects:
+    """Malformed rows of one input so far; those with a reason of their own stand in its table."""
+
+    name: str
+    paths: tuple[Path, ...]
+    unreadable: tuple[Unreadable, ...] = ()
+
+    @property
+    def lines(self) -> int:
+        """Lines lost to unreadable rows; one open quote can swallow many."""
+        return sum(1 + u.text.rstrip("\n").count("\n") for u in self.unreadable)
+
+    def with_unreadable(self, con: duckdb.DuckDBPyConnection, file: int, source: Source) -> Rejects:
+        """Adds what DuckDB's CSV reader rejected in one file."""
+        if source.kind != "csv":
+            return self
+        rows = con.execute("SELECT DISTINCT line, csv_line FROM reject_errors ORDER BY line").fetchall()
+        con.execute("DROP TABLE reject_errors")
+        con.execute("DROP TABLE reject_scans")
+        found = tuple(Unreadable(file, int(line), str(text)) for line, text in rows)
+        return replace(self, unreadable=self.unreadable + found)
+
+
+def log(raw_dir: Path, entry: dict[str, Any]) -> None:
+    """Appends one line to the raw zone's log: the only place where exact counts are written."""
+    path = private_folder(raw_dir) / LOG
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        try:
+            os.write(handle, (json.dumps(entry, sort_keys=True) + "\n").encode())
+        finally:
+            os.close(handle)
+    except OSError as error:
+        raise full_disk(path, error) from error
+
+
+def finish(
+    con: duckdb.DuckDBPyConnection,
+    rejects: Rejects,
+    max_rejected: float,
+    raw_dir: Path,
+    now: datetime,
+    table: str = "parsed",
+) -> None:
+    """Writes the quarantine file and the log. Raises InputError when too large a share of the rows is malformed."""
+    counted = con.execute(f"SELECT count(*), count(reason) FROM {table}").fetchone()
+    assert counted is not None
+    rows, bad = counted[0] + rejects.lines, counted[1] + rejects.lines
+    reasons = dict(
+        con.execute(f"SELECT reason, count(*) FROM {table} WHERE reason IS NOT NULL GROUP BY reason").fetchall()
+    )
+    if rejects.unreadable:
+        reasons["the row cannot be read"] = reasons.get("the row cannot be read", 0) + rejects.lines
+    quarantine = private_folder(private_folder(raw_dir) / "quarantine") / f"{rejects.name}.csv"
+    log(raw_dir, {"at": now.isoformat(), "input": rejects.name, "rows": rows, "rejected": bad, "reasons": reasons})
+    if rows == 0:
+        raise InputError(f"{rejects.name}: {rejects.paths[0]} holds no row.")
+    if not bad:
+        quarantine.unlink(missing_ok=True)
+        return
+    _write(con, rejects, table, quarantine)
+    if bad > max_rejected * rows:
+        raise InputError(_sentence(con, rejects, table, max_rejected, quarantine, reasons))
+
+
+def _write(con: duckdb.DuckDBPyConnection, rejects: Rejects, table: str, path: Path) -> None:
+    con.execute("CREATE TEMP TABLE quarantined (file INTEGER, row BIGINT, reason VARCHAR, raw VARCHAR)")
+    con.execute(f"INSERT INTO quarantined SELECT file, row, reason, raw FROM {table} WHERE reason IS NOT NULL")
+    if rejects.unreadable:
+        con.executemany(
+            "INSERT INTO quarantined VALUES (?, ?, 'the row cannot be read', ?)",
+            [(u.file, u.line, u.text) for u in rejects.unreadable],
+        )
+    names = ", ".join(f"({i}, {quote(str(p))})" for i, p in enumerate(rejects.paths))
+    try:
+        path.touch(mode=0o600)
+        con.execute(
+            "COPY (SELECT names.path AS file, row, reason, raw FROM quarantined "
+            f"JOIN (VALUES {names}) names(file, path) USING (file) ORDER BY quarantined.file, row) "
+            f"TO {quote(str(path))} (HEADER, DELIMITER ',')"
+        )
+        os.chmod(path, 0o600)
+    except OSError as error:
+        raise full_disk(path, error) from error
+    except duckdb.IOException as error:
+        raise InputError(f"the quarantine file {path} cannot be written; make room and run again.") from error
+    finally:
+        con.execute("DROP TABLE quarantined")
+
+
+def _sentence(
+    con: duckdb.DuckDBPyConnection,
+    rejects: Rejects,
+    table: str,
+    limit: float,
+    quarantine: Path,
+    reasons: dict[str, int],
+) -> str:
+    """Names the most common reason and one row. Ids are never shown; other fields are, so that they can be found."""
+    reason = max(sorted(reasons), key=lambda r: reasons[r])
+    row = con.execute(
+        f"SELECT file, row, raw FROM {table} WHERE reason = ? ORDER BY file, row LIMIT 1", [reason]
+    ).fetchone()
+    if row is None:
+        first = rejects.unreadable[0]
+        example = f"{rejects.paths[first.file]} line {first.line}"
+    else:
+        example = f"{rejects.paths[row[0]]} row {row[1]}"
+        field = next((column for start, column in SHOWN.items() if reason.startswith(start)), None)
+        value = json.loads(row[2]).get(field) if field and row[2] else None
+        example += f" holds {value!r}" if value is not None else ""
+    return (
+        f"{rejects.name}: more than {limit:.3g} of the rows are malformed (inputs.max_rejected). Most often: {reason}; "
+        f"{example}. All of them are in {quarantine}. Correct the file, or raise inputs.max_rejected."
+    )

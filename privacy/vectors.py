@@ -1,0 +1,79 @@
+"""Plans: what will be released, at what price, with how much noise. Made from the public question alone."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+import pandas as pd
+
+from contracts.release import Charge, Measure, VectorSpec
+
+
+@dataclass(frozen=True, slots=True)
+class VectorPlan:
+    """One bounded vector of a release. Metric value = units x numerator / denominator."""
+
+    name: str
+    bound: float  # as declared, metric units (trials: normalised units)
+    bound_units: int  # C, the L2 sensitivity
+    numerator: int
+    denominator: int
+    cells: int
+    nano: int  # what every charged block pays for it
+    sigma_units: float
+
+    @property
+    def unit(self) -> float:
+        """Metric units per fixed-point unit."""
+        return self.numerator / self.denominator
+
+    def spec(self) -> VectorSpec:
+        """The same in metric units, for readers of the release."""
+        return VectorSpec(
+            self.name, self.bound_units * self.unit, self.unit, self.sigma_units * self.unit, self.nano, "l2"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ReleasePlan:
+    """One file to publish. The id hashes the declared question, never the data."""
+
+    release_id: str
+    spec_hash: str
+    measure: Measure
+    blocks: tuple[str, ...]  # every block that pays
+    period_start: date
+    period_end: date  # inclusive
+    experiment: str  # '' unless measure is 'trials'
+    vectors: tuple[VectorPlan, ...]
+    keys_hash: str
+
+    @property
+    def nano(self) -> int:
+        """What each block pays, nano-rho."""
+        return sum(v.nano for v in self.vectors)
+
+    @property
+    def cells(self) -> int:
+        """Rows of the file."""
+        return sum(v.cells for v in self.vectors)
+
+    @property
+    def charges(self) -> tuple[Charge, ...]:
+        """One charge per block."""
+        return tuple(Charge(self.release_id, block, self.measure, self.nano) for block in self.blocks)
+
+
+def digest(value: Any) -> str:
+    """SHA-256 of a value written as canonical JSON."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def keys_hash(keys: dict[str, pd.DataFrame]) -> str:
+    """SHA-256 over the public keys in order."""
+    return digest([[name, list(frame.columns), frame.astype(str).to_numpy().tolist()] for name, frame in keys.items()])
