@@ -22,6 +22,7 @@ from scipy import linalg
 
 PHI = np.array([0.0, 0.15, 0.3, 0.45, 0.6, 0.75, 0.87, 0.95])
 WHITE = np.array([0.0, 0.35, 0.7])
+WHITE_PRIOR = np.array([0.6, 0.25, 0.15])
 SIGMA_POWER, PHI_POWER = 0.5, 0.5
 SIGMA = np.geomspace(0.06, 3.2, 16)  # times the residual sd of ordinary least squares
 
@@ -136,8 +137,8 @@ def sum_effect(history: History, window: Window, prior: np.ndarray) -> SumEffect
     cells = [(_cell(history, window, prior, sigmas, p, w), p) for p in PHI for w in WHITE]
     # Flat prior on sigma (hence + log sigma on a logarithmic grid) and the 1/sqrt(1 − phi²) prior of a stationary AR(1).
     log_weight = np.concatenate([c[0] + SIGMA_POWER * np.log(sigmas) - PHI_POWER * np.log1p(-(p**2)) for c, p in cells])
-    spacing = np.concatenate([np.full(len(sigmas), step) for step in np.repeat(np.gradient(PHI), len(WHITE))])
-    weight = spacing * np.exp(log_weight - log_weight.max())
+    prior_mass = np.repeat(np.outer(np.gradient(PHI), WHITE_PRIOR).ravel(), len(sigmas))
+    weight = prior_mass * np.exp(log_weight - log_weight.max())
     weight /= weight.sum()
     means = np.concatenate([c[1] for c, _ in cells])
     variances = np.concatenate([c[2] for c, _ in cells])
