@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from contracts.calendar import WEEKDAYS
 from contracts.errors import ConfigError
 from contracts.panel import OTHER_GEO, UNATTRIBUTED
+from privacy.policy import Bound, JourneyPolicy, PrivacyPolicy, TrialPolicy
 from workflow.config_errors import sentence
 
 Family = Literal["prospecting", "retargeting", "brand_search", "affiliate", "email", "offline", "other"]
@@ -20,6 +21,7 @@ Name = Annotated[str, Field(min_length=1)]
 Currency = Annotated[str, Field(pattern=r"^[A-Z]{3}$")]
 Share = Annotated[float, Field(ge=0, le=1)]
 RESERVED_GEOS = (OTHER_GEO,)
+_POLICY = PrivacyPolicy()  # the defaults have one owner: the privacy room
 
 
 class Section(BaseModel):
@@ -150,11 +152,11 @@ class Inputs(Section):
 class Shares(Section):
     """How a quarter's grant is split between the measures; the sum is at most 1."""
 
-    kpi: Share = 0.50
-    journeys: Share = 0.25
-    trials: Share = 0.15
-    diagnostics: Share = 0.05
-    reserve: Share = 0.05
+    kpi: Share = _POLICY.shares["kpi"]
+    journeys: Share = _POLICY.shares["journeys"]
+    trials: Share = _POLICY.shares["trials"]
+    diagnostics: Share = _POLICY.shares["diagnostics"]
+    reserve: Share = _POLICY.shares["reserve"]
 
     @model_validator(mode="after")
     def _sum(self) -> Shares:
@@ -164,29 +166,76 @@ class Shares(Section):
         return self
 
 
-class KpiMetric(Section):
-    """One metric of the kpi table: the most that one person can add to it in a quarter, and its part of the share."""
+class Bounded(Section):
+    """The most that one person can add in a quarter (metric units, L2), and the part of the measure's share."""
 
     bound: Annotated[float, Field(gt=0)]
     share: Share
 
 
-class KpiMetrics(Section):
+def _bounded(value: Bound) -> Bounded:
+    return Bounded(bound=value.bound, share=value.share)
+
+
+class KpiBounds(Section):
     """Metrics of the kpi table."""
 
-    conversions: KpiMetric = KpiMetric(bound=4.0, share=0.6)
-    revenue: KpiMetric = KpiMetric(bound=400.0, share=0.25)
-    active_users: KpiMetric = KpiMetric(bound=4.0, share=0.15)
+    conversions: Bounded = _bounded(_POLICY.kpi["conversions"])
+    revenue: Bounded = _bounded(_POLICY.kpi["revenue"])
+    active_users: Bounded = _bounded(_POLICY.kpi["active_users"])
+
+
+class JourneyBounds(Section):
+    """Vectors of the journeys table."""
+
+    max_touches: Annotated[int, Field(ge=1, le=50)] = _POLICY.journeys.max_touches
+    flow: Bounded = _bounded(_POLICY.journeys.flow)
+    position: Bounded = _bounded(_POLICY.journeys.position)
+    position_value: Bounded = _bounded(_POLICY.journeys.position_value)
+    sets: Bounded = _bounded(_POLICY.journeys.sets)
+
+
+class TrialBounds(Section):
+    """The most that one person adds to an arm over the whole window of a user test."""
+
+    visits: Annotated[float, Field(gt=0)] = _POLICY.trials.visits
+    conversions: Annotated[float, Field(gt=0)] = _POLICY.trials.conversions
+    revenue: Annotated[float, Field(gt=0)] = _POLICY.trials.revenue
 
 
 class Privacy(Section):
-    """The privacy boundary (DESIGN section 3)."""
+    """The privacy boundary (DESIGN section 3); `policy()` is what the privacy room reads."""
 
-    rho_per_user_quarter: Annotated[float, Field(gt=0, le=10)] = 0.2
-    delta: Annotated[float, Field(gt=0, lt=0.01)] = 1e-6
-    min_cohort: Annotated[int, Field(ge=1)] = 50
+    rho_per_user_quarter: Annotated[float, Field(gt=0, le=100)] = _POLICY.rho_per_user_quarter
+    delta: Annotated[float, Field(gt=0, lt=0.01)] = _POLICY.delta
+    min_cohort: Annotated[int, Field(ge=0)] = _POLICY.min_cohort
     shares: Shares = Shares()
-    kpi: KpiMetrics = KpiMetrics()
+    kpi: KpiBounds = KpiBounds()
+    journeys: JourneyBounds = JourneyBounds()
+    trials: TrialBounds = TrialBounds()
+
+    def policy(self) -> PrivacyPolicy:
+        """The declared policy. Raises ConfigError for what only the room can judge (fixed-point ranges)."""
+
+        def bound(value: Bounded) -> Bound:
+            return Bound(value.bound, value.share)
+
+        journeys = self.journeys
+        return PrivacyPolicy(
+            rho_per_user_quarter=self.rho_per_user_quarter,
+            delta=self.delta,
+            min_cohort=self.min_cohort,
+            shares=self.shares.model_dump(),
+            kpi={name: bound(getattr(self.kpi, name)) for name in KpiBounds.model_fields},
+            journeys=JourneyPolicy(
+                journeys.max_touches,
+                bound(journeys.flow),
+                bound(journeys.position),
+                bound(journeys.position_value),
+                bound(journeys.sets),
+            ),
+            trials=TrialPolicy(self.trials.visits, self.trials.conversions, self.trials.revenue),
+        )
 
 
 class Channel(Section):
@@ -210,7 +259,8 @@ class Model(Section):
     seed: int = 1
     chains: Annotated[int, Field(ge=1, le=16)] = 4
     warmup: Annotated[int, Field(ge=50)] = 500
-    draws: Annotated[int, Field(ge=50)] = 500
+    draws: Annotated[int, Field(ge=50)] = 1000
+    doublings: Annotated[int, Field(ge=0, le=5)] = 3
 
 
 class Planning(Section):

@@ -14,7 +14,7 @@ from tomlkit.items import AbstractTable, InlineTable
 from contracts.errors import ConfigError, InputError, PlumblineError
 from workflow import guess
 from workflow.artifacts import replace_text
-from workflow.config import Config, KpiMetrics, Model, Planning, Privacy, parse
+from workflow.config import Config, Model, Planning, Privacy, parse
 from workflow.files_in import TextTable, header
 from workflow.paths import Workspace, ensure_secret
 
@@ -215,11 +215,16 @@ def _privacy(panel: guess.PanelGuess | None) -> list[Entry]:
         out.append(
             Entry(("privacy", "shares"), name, value, "parts of the budget; reserve stays unspent" * (index == 0))
         )
-    for metric in KpiMetrics.model_fields:
-        table = ("privacy", "kpi", metric)
-        note = "the most that one person can add in a quarter; from policy, never from the data"
-        out.append(Entry(table, "bound", getattr(default.kpi, metric).bound, note))
-        out.append(Entry(table, "share", getattr(default.kpi, metric).share, "part of the kpi share"))
+    note = "the most that one person can add in a quarter; from policy, never from the data"
+    for measure, bounds in (("kpi", default.kpi), ("journeys", default.journeys)):
+        for metric, value in bounds.model_dump().items():
+            if isinstance(value, dict):
+                out.append(Entry(("privacy", measure, metric), "bound", value["bound"], note))
+                out.append(Entry(("privacy", measure, metric), "share", value["share"], f"part of the {measure} share"))
+            else:
+                out.append(Entry(("privacy", measure), metric, value, "longer journeys keep their last touches"))
+    for metric, value in default.trials.model_dump().items():
+        out.append(Entry(("privacy", "trials"), metric, value, "the most that one person adds over a whole test"))
     return out
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from contracts.calendar import week_of
 from contracts.errors import InputError, MissingStep
@@ -20,6 +21,7 @@ from workflow.files_in import TextTable, dates, numbers, read_text, resolve, wor
 from workflow.tables_in import Controls, PublicTables, Spend, is_weekly
 
 WEEK = 7
+CLIPPED_PRIOR = 0.05  # share of the KPI that a sensible bound clips
 
 
 def released_weeks(releases: Sequence[Release]) -> tuple[date, ...]:
@@ -35,26 +37,33 @@ def kpi_rows(releases: Sequence[Release]) -> pd.DataFrame:
 
 
 def from_releases(config: Config, public: PublicTables, releases: Sequence[Release]) -> Panel:
-    """Panel of the released weeks that spend covers. Geo 'other' is left out: it has no spend.
+    """Panel of the released weeks that spend covers; spend is 0 where there is no spend table at all.
 
-    Raises MissingStep without kpi releases, InputError without spend or when controls leave a hole.
+    Geo 'other' is left out: it has no spend. Raises MissingStep without kpi releases, InputError when controls leave a
+    hole or spend and releases share no week.
     """
-    if public.spend is None:
-        raise InputError("there is no spend table, so no model can be fitted; add [inputs.spend] to plumb.toml.")
     rows = kpi_rows(releases)
     if rows.empty:
         raise MissingStep("no kpi release is published yet; run: plumb release")
     spend, start = public.spend, config.project.week_start
-    weeks = tuple(w for w in released_weeks(releases) if w >= week_of(spend.first, start) and w <= spend.last)
+    weeks = released_weeks(releases)
+    if spend is not None:
+        weeks = tuple(w for w in weeks if w >= week_of(spend.first, start) and w <= spend.last)
+        if not weeks:
+            raise InputError(
+                f"{spend.files[0].name} covers {spend.first} to {spend.last}, where no week is released; "
+                "mend its dates or the calendar in plumb.toml."
+            )
     geos = tuple(g for g in public.geos if g != OTHER_GEO)
     value = _grid(rows[rows["metric"] == config.project.kpi], "value", geos, weeks)
     variance = _grid(rows[rows["metric"] == config.project.kpi], "variance", geos, weeks)
-    costs = _weekly(spend.rows, "spend", geos, weeks, public.channels, start)
+    shape = (len(geos), len(weeks), len(public.channels))
+    costs = np.zeros(shape) if spend is None else _weekly(spend.rows, "spend", geos, weeks, public.channels, start)
+    media = costs.copy() if spend is None else _media(spend, costs, geos, weeks, public.channels, start)
     controls, names = _controls(public.controls, geos, weeks, start)
     return Panel(
         geos=geos, weeks=weeks, channels=public.channels, kpi=value, kpi_variance=np.nan_to_num(variance, nan=0.0),
-        media=_media(spend, costs, geos, weeks, public.channels, start), spend=costs,
-        population=_population(public.controls, geos),
+        media=media, spend=costs, population=_population(public.controls, geos),
         controls=controls, control_names=names,
         organic=np.zeros((len(geos), len(weeks), 0)), organic_names=(),
         revenue_per_kpi=_revenue_per_kpi(config, rows, geos, weeks), kpi_name=config.project.kpi,
@@ -152,24 +161,32 @@ def _revenue_per_kpi(
 
 
 def scale_back(kpi: str, releases: Sequence[Release]) -> tuple[float, float]:
-    """Factor (mean, sd) that undoes the clipped mass: 1 + Σ clipped ÷ Σ kpi over the blocks that release both."""
+    """Factor (mean, sd) that undoes the clipped mass: 1 + r, r = Σ clipped ÷ Σ kpi over the blocks that release both.
+
+    The noisy ratio is combined with r >= 0 and a half-normal prior of scale `CLIPPED_PRIOR`: bounds are chosen to clip
+    little, and in a small world the noise alone would say anything (docs/decisions/0043). (1, 0) without such releases.
+    """
     kept = kept_variance = lost = lost_variance = 0.0
     blocks = {r.block: r for r in releases if r.measure == "diagnostics"}
     for release in releases:
         if release.measure != "kpi" or release.block not in blocks:
             continue
         table, noted = release.table, blocks[release.block].table
-        mine, clipped = table[table["metric"] == kpi], noted[noted["metric"] == f"clipped_{kpi}"]
+        mine, clipped = table[table["metric"] == kpi], noted[noted["metric"] == f"clipped:{kpi}"]
         if clipped.empty:
             continue
         kept += float(mine["value"].sum())
         kept_variance += float(mine["variance"].sum())
         lost += float(clipped["value"].sum())
         lost_variance += float(clipped["variance"].sum())
-    if kept <= 0 or lost <= 0:
+    if kept <= 0 or lost_variance <= 0:
         return 1.0, 0.0
     ratio = lost / kept
-    return 1.0 + ratio, math.sqrt(lost_variance + ratio**2 * kept_variance) / kept
+    precision = kept**2 / (lost_variance + ratio**2 * kept_variance)
+    variance = 1 / (precision + CLIPPED_PRIOR**-2)
+    mean, sd = precision * ratio * variance, math.sqrt(variance)
+    share = stats.truncnorm(-mean / sd, math.inf, loc=mean, scale=sd)
+    return 1.0 + float(share.mean()), float(share.std())
 
 
 def from_panel(root: Path, config: Config) -> tuple[Panel, tuple[Path, ...]]:

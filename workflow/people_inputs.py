@@ -1,0 +1,105 @@
+"""What the privacy room is asked: people's files, the public question and the ledger's place, from plumb.toml."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+from contracts.calendar import Block, blocks
+from contracts.errors import InputError
+from privacy.room import CheckFigure, FileSet, Fixed, HashOf, LedgerPaths, PeopleInputs, Question, check_people
+from workflow.config import FixedColumn, HashedColumn, TableInput
+from workflow.job import Job
+from workflow.paths import make_private, secret_home
+
+
+def utc_clock() -> datetime:
+    """The clock, with its zone."""
+    return datetime.now(UTC)
+
+
+def file_set(job: Job, section: TableInput, name: str) -> FileSet:
+    """Files of one input about people, with their column mapping."""
+    columns: dict[str, str | Fixed | HashOf] = {}
+    for ours, theirs in section.columns.items():
+        if isinstance(theirs, FixedColumn):
+            value = theirs.value
+            columns[ours] = Fixed(str(value).lower() if isinstance(value, bool) else str(value))
+        elif isinstance(theirs, HashedColumn):
+            columns[ours] = HashOf(tuple(theirs.hash))
+        else:
+            columns[ours] = theirs
+    return FileSet(tuple(job.files(name)), columns)
+
+
+def people_inputs(job: Job) -> PeopleInputs:
+    """Everything that holds rows about people. Raises InputError for a missing file."""
+    config = job.config
+    events, assignments = config.inputs.events, config.inputs.assignments
+    if events is None:
+        raise InputError("there is no [inputs.events] in plumb.toml.")
+    return PeopleInputs(
+        events=file_set(job, events, "events"),
+        assignments=file_set(job, assignments, "assignments") if assignments is not None else None,
+        consent_assumed=events.consent == "assumed",
+        conversion_is_touch=events.conversion_is_touch,
+        time_zone=config.project.time_zone,
+        currency=config.project.currency,
+        rates={k: v for k, v in config.rates.items() if k != config.project.currency},
+        max_rejected=config.inputs.max_rejected,
+    )
+
+
+def today(job: Job) -> date:
+    """The day taken for today."""
+    return job.as_of or utc_clock().date()
+
+
+def closed_blocks(job: Job) -> tuple[Block, ...]:
+    """Quarters to release: closed ones; with --as-of also the complete weeks of the quarter open that day."""
+    day = today(job)
+    weeks = tuple(w for w in job.public.weeks if w + timedelta(days=6) < day)
+    found = blocks(weeks, job.config.project.fiscal_year_start)
+    return tuple(b for b in found if job.as_of is not None or _closed(b, job, day))
+
+
+def _closed(block: Block, job: Job, day: date) -> bool:
+    """All weeks whose first day lies in the quarter have ended."""
+    return block.end + timedelta(days=6) < day or (
+        block.end < day and all(w + timedelta(days=6) < day for w in job.public.weeks if block.start <= w <= block.end)
+    )
+
+
+def question(job: Job) -> Question:
+    """The public question. Raises ContractError for an undeclared arm or geo."""
+    tests = tuple(e for e in job.public.experiments if e.kind == "user")
+    if not job.public.geos:
+        raise InputError(
+            "no geo is declared: add spend or controls, or geos to [project] of plumb.toml; where nothing is known by "
+            'geo, write geos = ["national"] and columns = { geo = { value = "national" } } under [inputs.events].'
+        )
+    return Question(
+        blocks=closed_blocks(job),
+        week_start=job.config.project.week_start,
+        geos=job.public.geos,
+        channels=job.public.channels,
+        experiments=tests,
+        arms={e.name: tuple(job.config.experiments[e.name].arms) for e in tests if e.name in job.config.experiments},
+    )
+
+
+def ledger_paths(job: Job) -> LedgerPaths:
+    """The ledger and the head that guards it against older copies."""
+    return LedgerPaths(job.workspace.ledger, secret_home(job.config.project.id) / "ledger_head")
+
+
+def raw_zone(job: Job) -> Path:
+    """The raw zone, for its owner only."""
+    return make_private(job.workspace.raw)
+
+
+def check_people_files(job: Job) -> tuple[CheckFigure, ...]:
+    """Reads every row about people and releases nothing. Raises InputError, ConfigError."""
+    policy = job.config.privacy.policy()
+    found = check_people(people_inputs(job), policy, question(job), now=utc_clock(), raw_dir=raw_zone(job))
+    return found.figures

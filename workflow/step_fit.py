@@ -1,0 +1,174 @@
+"""`plumb fit`: two posteriors of one specification, each an artifact of its own so that a kill loses one only.
+
+`fit_uncalibrated` knows no lift test and does not see the treated geos in their test windows; reconciliation reads it.
+`fit_calibrated` has the lifts in its likelihood; it is what `v_effects` and `v_curves` publish (DESIGN section 4).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from mmm.effects import channel_effects, response_curves, steady_response
+
+from contracts.panel import Panel
+from mmm.fit import Fit, RunFlags, fit
+from mmm.lifts import LiftTerm, lift_terms, mask_tests
+from mmm.posterior import Posterior
+from mmm.spec import LogNormalPrior, ModelSpec
+from workflow.artifacts import Artifact, Draft, code_version
+from workflow.codec import read_arrays, response_arrays, write_arrays, write_frame
+from workflow.config import Config
+from workflow.job import Job
+from workflow.progress import Report
+from workflow.step_lift import library_digest, only, read_library, release_hashes
+from workflow.steps import Made, Step
+
+ROOMS = ("contracts", "mmm", "workflow.step_fit", "workflow.panel_build", "workflow.tables_in", "workflow.codec")
+
+
+def spec_of(config: Config) -> ModelSpec:
+    """The model's specification: the declared return of a channel becomes its prior by matching mean and sd."""
+    priors = {}
+    for name, channel in config.channels.items():
+        if channel.roi_mean is not None:
+            sd = channel.roi_sd if channel.roi_sd is not None else channel.roi_mean
+            scale2 = math.log1p((sd / channel.roi_mean) ** 2)
+            priors[name] = LogNormalPrior(math.log(channel.roi_mean) - scale2 / 2, math.sqrt(scale2))
+    return ModelSpec(roi_by_channel=priors)
+
+
+def flags_of(config: Config) -> RunFlags:
+    """Sampling effort."""
+    model = config.model
+    return RunFlags(chains=model.chains, warmup=model.warmup, draws=model.draws, doublings=model.doublings)
+
+
+def model_version(config: Config) -> str:
+    """Hash of the specification and of the model's code."""
+    return f"{spec_of(config).hash()}-{code_version(('mmm', 'contracts'))[:12]}"
+
+
+def usable_lifts(job: Job) -> tuple[int, ...]:
+    """Positions in the library of the lifts that the model can hold: its KPI, and a channel with spend."""
+    library, _ = read_library(job.outcomes["lift"].artifact)
+    panel, out = job.panel, []
+    for i, estimate in enumerate(library.estimates):
+        if estimate.metric != panel.kpi_name or estimate.channel not in panel.channels:
+            continue
+        window = panel.window(estimate.start, estimate.end)
+        spent = panel.spend[:, window, panel.channels.index(estimate.channel)].sum()
+        known = estimate.kind == "geo" or (np.isfinite(estimate.spend_delta) and estimate.spend_delta > 0)
+        if (
+            known
+            and (estimate.kind == "geo" or spent > 0)
+            and panel.spend[:, :, panel.channels.index(estimate.channel)].any()
+        ):
+            out.append(i)
+    return tuple(out)
+
+
+def terms_of(job: Job) -> tuple[LiftTerm, ...]:
+    """Lift terms of the panel's KPI, in the order of `usable_lifts`."""
+    library, spends = read_library(job.outcomes["lift"].artifact)
+    chosen = only(library, np.array(usable_lifts(job), dtype=int))
+    return lift_terms(job.panel, chosen, job.experiments, spends)
+
+
+def _skip(job: Job) -> str:
+    if not job.has_spend:
+        return "there is no spend table"
+    return ""
+
+
+def _inputs(job: Job) -> dict[str, str]:
+    return {
+        **{k: v for k, v in job.public_hashes().items() if not k.startswith("experiments:")},
+        **release_hashes(job, "kpi", "diagnostics"),
+        "lift": library_digest(job.outcomes["lift"].artifact),
+    }
+
+
+def _settings(job: Job) -> object:
+    return job.config.part("project", "rates", "inputs", "channels", "experiments", "model")
+
+
+def _report(report: Report) -> Callable[[float, float], None]:
+    return lambda share, left: report(share, left)
+
+
+def _save(draft: Draft, config: Config, panel: Panel, found: Fit, evidence: Sequence[str] = ()) -> Made:
+    write_arrays(found.posterior.to_arrays(), draft.path("posterior.npz"))
+    checks = [dataclasses.asdict(c) for c in found.report.checks]
+    draft.path("checks.json").write_text(json.dumps(checks, indent=1), encoding="utf-8")
+    facts: dict[str, Any] = {
+        "draws": found.posterior.draws,
+        "model_version": model_version(config),
+        "release_id": ";".join(panel.evidence_ids) if panel.user_level else "panel",
+        "evidence_ids": ";".join((*panel.evidence_ids, *evidence)),
+    }
+    if found.report.passed:
+        return Made(facts)
+    return Made(facts, "failed_gate", found.report.failures())
+
+
+def _build_uncalibrated(job: Job, draft: Draft, report: Report) -> Made:
+    panel = uncalibrated_panel(job)
+    config = job.config
+    found = fit(panel, spec_of(config), (), seed=config.model.seed, flags=flags_of(config), progress=_report(report))
+    return _save(draft, config, panel, found)
+
+
+def uncalibrated_panel(job: Job) -> Panel:
+    """The panel without the treated geos in their test windows."""
+    held = {e.name for e in job.experiments} & {
+        e.experiment for e in read_library(job.outcomes["lift"].artifact)[0].estimates
+    }
+    return mask_tests(job.panel, [e for e in job.experiments if e.name in held])
+
+
+def _build_calibrated(job: Job, draft: Draft, report: Report) -> Made:
+    panel, config, terms = uncalibrated_panel(job), job.config, terms_of(job)
+    found = fit(
+        panel,
+        spec_of(config),
+        terms,
+        seed=config.model.seed + 1,
+        flags=flags_of(config),
+        progress=_report(report),
+    )
+    write_frame(channel_effects(panel, found.posterior), draft.path("effects.parquet"))
+    write_frame(response_curves(panel, found.posterior), draft.path("curves.parquet"))
+    write_arrays(response_arrays(steady_response(panel, found.posterior)), draft.path("response.npz"))
+    return _save(draft, config, panel, found, sorted({i for t in terms for i in t.evidence_ids}))
+
+
+def read_posterior(artifact: Artifact) -> Posterior:
+    """Posterior of a fit."""
+    return Posterior.from_arrays(read_arrays(artifact.path("posterior.npz")))
+
+
+UNCALIBRATED = Step(
+    name="fit_uncalibrated",
+    command="fit",
+    title="Model without lift tests",
+    rooms=ROOMS,
+    skip=_skip,
+    inputs=_inputs,
+    settings=_settings,
+    build=_build_uncalibrated,
+)
+CALIBRATED = Step(
+    name="fit_calibrated",
+    command="fit",
+    title="Model with lift tests",
+    rooms=ROOMS,
+    skip=_skip,
+    inputs=_inputs,
+    settings=_settings,
+    build=_build_calibrated,
+)

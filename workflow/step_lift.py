@@ -1,0 +1,114 @@
+"""`plumb lift`: every experiment of the project as a lift estimate with its joint covariance."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from contracts.evidence import LiftEstimate, LiftLibrary
+from contracts.release import Release
+from lift.iroas import iroas
+from lift.library import build_library
+from lift.spend import spend_delta
+from workflow.artifacts import Artifact, Draft, digest_of
+from workflow.codec import frame_of, lifts_of, read_arrays, write_arrays, write_frame
+from workflow.job import Job
+from workflow.progress import Report
+from workflow.steps import Made, Step
+
+
+def trial_releases(job: Job) -> dict[str, Release]:
+    """Trials release of each user test."""
+    out: dict[str, Release] = {}
+    for release in job.releases:
+        if release.measure == "trials":
+            out |= {str(name): release for name in release.table["experiment"].unique()}
+    return out
+
+
+def _skip(job: Job) -> str:
+    if not job.experiments:
+        return "there is no experiments table"
+    if not _readable(job):
+        return "no experiment lies inside the released calendar yet"
+    return ""
+
+
+def _readable(job: Job) -> tuple[str, ...]:
+    """Names of the experiments whose window the panel holds and, for user tests, whose trial is released."""
+    trials, last = trial_releases(job), job.panel.weeks[-1].toordinal() + job.panel.period_days - 1
+    first = job.panel.weeks[0]
+    return tuple(
+        e.name
+        for e in job.experiments
+        if (e.name in trials if e.kind == "user" else first < e.start and e.end.toordinal() <= last)
+    )
+
+
+def _inputs(job: Job) -> dict[str, str]:
+    return {**job.public_hashes(), **release_hashes(job, "kpi", "trials", "diagnostics")}
+
+
+def release_hashes(job: Job, *measures: str) -> dict[str, str]:
+    """Hash of each published release of some measures."""
+    return {f"release:{r.release_id}": r.metadata["file_hash"] for r in job.releases if r.measure in measures}
+
+
+def _settings(job: Job) -> object:
+    return {**job.config.part("project", "rates", "inputs", "channels", "experiments"), "readable": _readable(job)}
+
+
+def _build(job: Job, draft: Draft, report: Report) -> Made:
+    readable = _readable(job)
+    chosen = [e for e in job.experiments if e.name in readable]
+    library = build_library(job.panel, chosen, trial_releases(job))
+    write_frame(frame_of(library.estimates, LiftEstimate), draft.path("estimates.parquet"))
+    arrays = {"covariance": library.covariance}
+    for e in chosen:
+        if e.kind == "geo":
+            arrays[f"counterfactual.{e.name}"] = spend_delta(e, job.panel, exclude=chosen).counterfactual
+    write_arrays(arrays, draft.path("arrays.npz"))
+    write_frame(_view_rows(library), draft.path("v_lift.parquet"))
+    left = [e.name for e in job.experiments if e.name not in readable]
+    return Made({"estimates": len(library.estimates), "not_yet_released": left})
+
+
+def _view_rows(library: LiftLibrary) -> pd.DataFrame:
+    """Rows of v_lift without the stamp."""
+    rows = frame_of(library.estimates, LiftEstimate)
+    rows["sd"] = rows["std_error"]
+    for name in ("iroas", "iroas_p05", "iroas_p95"):
+        rows[name] = [iroas(e)[name] for e in library.estimates]
+    return rows
+
+
+def read_library(artifact: Artifact | None) -> tuple[LiftLibrary, dict[str, np.ndarray]]:
+    """Library and counterfactual spend of geo tests; empty when there is no artifact."""
+    if artifact is None:
+        return LiftLibrary((), np.zeros((0, 0))), {}
+    arrays = read_arrays(artifact.path("arrays.npz"))
+    estimates = lifts_of(pd.read_parquet(artifact.path("estimates.parquet")))
+    spends = {k.partition(".")[2]: v for k, v in arrays.items() if k.startswith("counterfactual.")}
+    return LiftLibrary(estimates, arrays["covariance"]), spends
+
+
+def only(library: LiftLibrary, keep: np.ndarray) -> LiftLibrary:
+    """Sub-library of the positions in `keep` (n,)."""
+    return LiftLibrary(tuple(library.estimates[i] for i in keep), library.covariance[np.ix_(keep, keep)])
+
+
+def library_digest(artifact: Artifact | None) -> str:
+    """Content of the library, '' when there is none."""
+    return digest_of(dict(artifact.files)) if artifact is not None else ""
+
+
+STEP = Step(
+    name="lift",
+    command="lift",
+    title="Lift tests",
+    rooms=("contracts", "lift", "workflow.step_lift", "workflow.panel_build", "workflow.tables_in", "workflow.codec"),
+    skip=_skip,
+    inputs=_inputs,
+    settings=_settings,
+    build=_build,
+)

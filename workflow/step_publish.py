@@ -1,0 +1,245 @@
+"""Publishes what the steps made: the warehouse, its Parquet copies and the offline report.
+
+When the model failed its gate, its views keep the last passing run; before any run has passed, `v_effects` holds the
+failed figures with status 'failed_gate' and the views that rest on the model are empty.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+from datetime import timedelta
+
+import pandas as pd
+from app.report import build_report
+
+from contracts.tables import BY_NAME
+from workflow.artifacts import Artifact, Draft, all_of, file_hash, find, replace_text
+from workflow.codec import read_arrays, response_of
+from workflow.job import Job
+from workflow.progress import Report
+from workflow.step_fit import model_version
+from workflow.step_release import charges_view
+from workflow.steps import Made, Step
+from workflow.views_out import (
+    diagnostics_checks,
+    gap_checks,
+    gate_checks,
+    input_checks,
+    kpi_view,
+    lineage_view,
+    panel_kpi_view,
+    releases_view,
+    runs_view,
+    stamped,
+)
+from workflow.warehouse import Content, build, response_rows
+
+MAKERS = ("check", "release", "lift", "fit_uncalibrated", "fit_calibrated", "credit", "reconcile", "plan")
+MODEL_STEPS = ("fit_uncalibrated", "fit_calibrated", "reconcile", "plan")
+POINTER = "published.json"
+LIBRARIES = ("jax", "numpyro", "opendp", "duckdb", "pandas", "plumbline")
+
+
+def chosen(job: Job) -> dict[str, Artifact]:
+    """The artifact of each step whose figures are to be shown.
+
+    This run's where it passed; the last published one where the model failed its gate or a single command left a later
+    step for another time; none where the step does not apply.
+    """
+    pointer = _pointer(job)
+    gate_failed = any(o.status == "failed_gate" for o in job.outcomes.values())
+    out: dict[str, Artifact] = {}
+    for step in MAKERS:
+        outcome = job.outcomes.get(step)
+        held_back = gate_failed and step in MODEL_STEPS
+        if outcome is not None and not held_back:
+            if outcome.artifact is not None:
+                out[step] = outcome.artifact
+            continue
+        old = find(job.workspace.runs, step, pointer[step]) if step in pointer else None
+        if old is not None:
+            out[step] = old
+    return out
+
+
+def _pointer(job: Job) -> dict[str, str]:
+    path = job.workspace.runs / POINTER
+    found: dict[str, str] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return found
+
+
+def skipped(job: Job) -> dict[str, str]:
+    """Why each step of this run was skipped."""
+    return {o.step: o.reason for o in job.outcomes.values() if o.status == "skipped"}
+
+
+def _inputs(job: Job) -> dict[str, str]:
+    out = {step: f"{a.key}:{a.digest}" for step, a in chosen(job).items()}
+    failed = {
+        f"failed:{o.step}": o.artifact.key for o in job.outcomes.values() if o.status == "failed_gate" and o.artifact
+    }
+    return out | failed | {f"skipped:{s}": r for s, r in skipped(job).items()}
+
+
+def _build(job: Job, draft: Draft, report: Report) -> Made:
+    artifacts = chosen(job)
+    content = Content(_views(job, artifacts), _response(artifacts), _meta(job, artifacts))
+    build(job.workspace.warehouse, job.workspace.tables, content)
+    keep = {step: a.key for step, a in artifacts.items()} | {"publish": draft.key}
+    replace_text(job.workspace.runs / POINTER, json.dumps(keep, indent=1))
+    draft.path("content.json").write_text(json.dumps({"published": keep}, indent=1), encoding="utf-8")
+    return Made({"rows": {name: len(frame) for name, frame in content.views.items()}})
+
+
+def _response(artifacts: dict[str, Artifact]) -> pd.DataFrame | None:
+    """Rows of response_draws: the plan's re-weighted draws where there is a plan, the model's own before."""
+    for step in ("plan", "fit_calibrated"):
+        if step in artifacts:
+            return response_rows(response_of(read_arrays(artifacts[step].path("response.npz"))))
+    return None
+
+
+def _views(job: Job, artifacts: dict[str, Artifact]) -> dict[str, pd.DataFrame]:
+    version, release_id = model_version(job.config), ";".join(r.release_id for r in job.releases if r.measure == "kpi")
+    source = release_id or "panel"
+    evidence = ";".join(job.panel.evidence_ids) if job.panel_door or job.releases else ""
+    views: dict[str, pd.DataFrame] = {}
+    if job.panel_door:
+        views["v_kpi"] = panel_kpi_view(job.panel, artifacts["check"])
+    elif "release" in artifacts:
+        views["v_kpi"] = kpi_view(job.releases, job.config.privacy.min_cohort, artifacts["release"])
+    views["v_effects_history"] = effects_history(job)
+    views["v_effects"] = _effects_now(job, artifacts, views["v_effects_history"])
+    for step, name in (("lift", "v_lift"), ("credit", "credits"), ("reconcile", "v_incrementality")):
+        if step in artifacts:
+            frame = pd.read_parquet(artifacts[step].path(f"{name}.parquet"))
+            view = "v_credit" if step == "credit" else name
+            views[view] = stamped(frame, artifacts[step], source, version if step == "reconcile" else "", None)
+    if "fit_calibrated" in artifacts:
+        a = artifacts["fit_calibrated"]
+        views["v_curves"] = stamped(pd.read_parquet(a.path("curves.parquet")), a, source, version, evidence)
+    if "plan" in artifacts:
+        for name in ("v_scenarios", "v_scenario_cells"):
+            frame = pd.read_parquet(artifacts["plan"].path(f"{name}.parquet"))
+            views[name] = stamped(frame, artifacts["plan"], source, version, evidence)
+    run_id = artifacts["release"].run_id if "release" in artifacts else job.run_id
+    views["v_releases"] = releases_view(job.releases, run_id)
+    views["v_charges"] = charges_view(job)
+    views["v_runs"] = runs_view(job.workspace.runs, MAKERS, skipped(job), job.run_id)
+    views["v_lineage"] = lineage_view(artifacts)
+    views["v_checks"] = _checks(job, artifacts)
+    return views
+
+
+def effects_history(job: Job) -> pd.DataFrame:
+    """Effects of every calibrated fit that passed its gate, oldest first; one of each run."""
+    passed = [a for a in all_of(job.workspace.runs, "fit_calibrated") if a.status == "done"]
+    frames = [_effects(a) for a in {a.run_id: a for a in passed}.values()]
+    columns = list(BY_NAME["v_effects_history"].names)
+    return pd.concat(frames, ignore_index=True)[columns] if frames else pd.DataFrame(columns=columns)
+
+
+def _effects(artifact: Artifact) -> pd.DataFrame:
+    """Effects of one fit with the stamp that it was given when it was made."""
+    frame = pd.read_parquet(artifact.path("effects.parquet"))
+    frame["status"] = "published" if artifact.status == "done" else "failed_gate"
+    facts = artifact.facts
+    return stamped(frame, artifact, str(facts["release_id"]), str(facts["model_version"]), str(facts["evidence_ids"]))
+
+
+def _effects_now(job: Job, artifacts: dict[str, Artifact], history: pd.DataFrame) -> pd.DataFrame:
+    if "fit_calibrated" in artifacts:
+        return history[history["run_id"] == artifacts["fit_calibrated"].run_id]
+    outcome = job.outcomes.get("fit_calibrated")
+    if outcome is not None and outcome.artifact is not None:
+        return _effects(outcome.artifact)
+    return history.iloc[:0]
+
+
+def _checks(job: Job, artifacts: dict[str, Artifact]) -> pd.DataFrame:
+    frames = [input_checks(artifacts["check"])] if "check" in artifacts else []
+    frames.append(diagnostics_checks(job.releases))
+    if "credit" in artifacts:
+        frames.append(gap_checks(artifacts["credit"]))
+    for step in ("fit_calibrated", "fit_uncalibrated"):
+        outcome = job.outcomes.get(step)
+        artifact = outcome.artifact if outcome is not None and outcome.artifact is not None else artifacts.get(step)
+        if artifact is not None:
+            frames.append(gate_checks(artifact, f"{step.removeprefix('fit_')} "))
+    if "plan" in artifacts:
+        frames.append(input_checks(artifacts["plan"]))
+    columns = list(BY_NAME["v_checks"].names)
+    found = [f for f in frames if not f.empty]
+    return pd.concat(found, ignore_index=True)[columns] if found else pd.DataFrame(columns=columns)
+
+
+def _meta(job: Job, artifacts: dict[str, Artifact]) -> dict[str, str]:
+    project, panel = job.config.project, job.panel if job.has_kpi else None
+    finished = [a.finished_at for a in artifacts.values()]
+    meta = {
+        "project": project.name,
+        "kpi": project.kpi,
+        "currency": project.currency,
+        "user_level": "false" if job.panel_door else "true",
+        "consent": job.consent,
+        "period_start": panel.weeks[0].isoformat() if panel else "",
+        "period_end": (panel.weeks[-1] + timedelta(days=panel.period_days - 1)).isoformat() if panel else "",
+        "generated_at": max(finished).isoformat(sep=" ", timespec="seconds") if finished else "",
+        "model_version": model_version(job.config),
+        "seed": str(job.config.model.seed),
+        "run_id": job.run_id,
+    }
+    return meta | {f"version_{name}": _version(name) for name in LIBRARIES}
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
+def _report_inputs(job: Job) -> dict[str, str]:
+    return {"warehouse": file_hash(job.workspace.warehouse)}
+
+
+def _build_report(job: Job, draft: Draft, report: Report) -> Made:
+    html = build_report(job.workspace.warehouse)
+    draft.path("report.html").write_text(html, encoding="utf-8")
+    replace_text(job.workspace.report, html)
+    return Made()
+
+
+def _published(job: Job, artifact: Artifact) -> bool:
+    """Whether the warehouse on disk is the one that this artifact stands for (an older one may have come back)."""
+    return job.workspace.warehouse.is_file() and _pointer(job).get("publish") == artifact.key
+
+
+def _written(job: Job, artifact: Artifact) -> bool:
+    report = job.workspace.report
+    return report.is_file() and file_hash(report) == artifact.files["report.html"]
+
+
+STEP = Step(
+    name="publish",
+    command="publish",
+    title="Writing the warehouse",
+    rooms=("contracts", "workflow.step_publish", "workflow.views_out", "workflow.warehouse"),
+    skip=lambda job: "",
+    inputs=_inputs,
+    settings=lambda job: job.config.part("project", "privacy", "model"),
+    build=_build,
+    valid=_published,
+)
+REPORT = Step(
+    name="report",
+    command="report",
+    title="Writing the report",
+    rooms=("contracts", "app"),
+    skip=lambda job: "",
+    inputs=_report_inputs,
+    settings=lambda job: None,
+    build=_build_report,
+    valid=_written,
+)

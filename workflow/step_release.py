@@ -1,0 +1,164 @@
+"""`plumb release`: publishes what the declared question asks for and is not out yet.
+
+What is out stays out: a quarter whose measure is published keeps its release, even when geos, channels, weeks or bounds
+were declared anew since (docs/decisions/0042). The step is never stale because the code changed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pandas as pd
+
+from contracts.errors import LedgerError, MissingStep
+from contracts.release import NANO, Release
+from contracts.tables import BY_NAME
+from privacy.room import (
+    ReleasePlan,
+    plan_releases,
+    publish_releases,
+    read_charges,
+    read_release,
+    verify_ledger,
+)
+from privacy.room import epsilon_of as nano_epsilon
+from workflow.artifacts import Draft, digest_of, file_hash, find
+from workflow.job import Job, Outcome
+from workflow.paths import require_space
+from workflow.people_inputs import ledger_paths, people_inputs, question, raw_zone, utc_clock
+from workflow.progress import Report, bar
+
+NAME = "release"
+SPARE_BYTES = 100_000_000  # for releases, artifacts and the warehouse of one run
+Slot = tuple[str, str]  # (measure, block) or ('trials', experiment)
+
+
+def _slot(measure: str, blocks: str, experiment: str) -> Slot:
+    return (measure, experiment if measure == "trials" else blocks)
+
+
+def published(job: Job) -> dict[Slot, Release]:
+    """Published releases by what they answer. Raises LedgerError for a file that this ledger never released."""
+    files = sorted(job.workspace.releases.glob("*.parquet")) if job.workspace.releases.is_dir() else []
+    if not files:
+        return {}
+    known = set(read_charges(ledger_paths(job))["release_id"])
+    out: dict[Slot, Release] = {}
+    for path in files:
+        found = read_release(path)
+        if found.release_id not in known:
+            raise LedgerError(
+                f"{path} exists, but the ledger of this workspace never released it; take it away, or put the newest "
+                "ledger back."
+            )
+        found = dataclasses.replace(found, metadata=found.metadata | {"file_hash": file_hash(path)})
+        out[_slot(found.measure, found.block, str(found.metadata["experiment"]))] = found
+    return out
+
+
+def plans_of(job: Job, held: dict[Slot, Release]) -> tuple[tuple[ReleasePlan, ...], list[str]]:
+    """Plans to publish or to verify, and the ids of releases that stand for an older question."""
+    plans, older = [], []
+    for plan in plan_releases(question(job), job.config.privacy.policy()):
+        slot = _slot(plan.measure, ";".join(plan.blocks), plan.experiment)
+        if slot in held and held[slot].release_id != plan.release_id:
+            older.append(held[slot].release_id)
+        else:
+            plans.append(plan)
+    return tuple(plans), older
+
+
+def _in_order(held: dict[Slot, Release]) -> tuple[Release, ...]:
+    return tuple(sorted(held.values(), key=lambda r: (r.block_start, r.measure, r.release_id)))
+
+
+def advance_release(job: Job, *, build: bool) -> Outcome:
+    """Publishes what is missing, or looks up what is there. Raises MissingStep when something is to be published.
+
+    The room verifies each published file against the ledger; nothing is charged for it.
+    """
+    if job.panel_door:
+        return _done(
+            job, Outcome(NAME, "skipped", "the aggregate-only door: no user-level data is used", None, made=False)
+        )
+    if job.workspace.ledger.exists():
+        verify_ledger(ledger_paths(job))
+    held = published(job)
+    plans, older = plans_of(job, held)
+    if not plans and not held:
+        reason = "no quarter is closed yet; plumb run --as-of DATE also releases the open one"
+        return _done(job, Outcome(NAME, "skipped", reason, None, made=False))
+    missing = [p for p in plans if _slot(p.measure, ";".join(p.blocks), p.experiment) not in held]
+    if missing and not build:
+        raise MissingStep(f"{len(missing)} releases are not published yet; run: plumb release")
+    if build:
+        _publish(job, plans, bool(missing))
+        held = published(job)
+    job.releases = _in_order(held)
+    return _done(job, _record(job, older, made=bool(missing)))
+
+
+def _done(job: Job, outcome: Outcome) -> Outcome:
+    job.outcomes[NAME] = outcome
+    return outcome
+
+
+def _publish(job: Job, plans: tuple[ReleasePlan, ...], some: bool) -> None:
+    if some:
+        size = sum(p.stat().st_size for name in ("events", "assignments") for p in job.files(name))
+        require_space(job.workspace.root, SPARE_BYTES + size)
+    with bar("Releasing", job.quiet or not some) as report:
+        publish_releases(
+            plans,
+            people_inputs(job),
+            job.config.privacy.policy(),
+            question(job),
+            ledger=ledger_paths(job),
+            releases_dir=job.workspace.releases,
+            raw_dir=raw_zone(job),
+            secret=job.secret,
+            run_id=job.run_id,
+            now=utc_clock(),
+            progress=lambda text, done, total: _move(report, done, total),
+        )
+
+
+def _move(report: Report, done: int, total: int) -> None:
+    report(done / max(total, 1), None)
+
+
+def _record(job: Job, older: list[str], made: bool) -> Outcome:
+    """The step's artifact: which releases there are, with their hashes. It costs nothing to write it again."""
+    hashes = {r.release_id: str(r.metadata["file_hash"]) for r in job.releases}
+    key = digest_of({"releases": hashes, "older": older})[:32]
+    artifact = find(job.workspace.runs, NAME, key)
+    if artifact is None:
+        draft = Draft(job.workspace.runs, NAME, key)
+        draft.path("releases.json").write_text(json.dumps(hashes, indent=1), encoding="utf-8")
+        people = {k: v for k, v in job.input_hashes.items() if k.split(":")[0] in ("events", "assignments")}
+        artifact = draft.commit(job.run_id, people, {"older_question": older})
+        made = True
+    return Outcome(NAME, "done", "", artifact, made=made)
+
+
+def spent_nano(job: Job) -> int:
+    """All charges so far, nano-rho, summed over releases and blocks."""
+    if job.panel_door or not job.workspace.ledger.exists():
+        return 0
+    return round(float(read_charges(ledger_paths(job))["rho"].sum()) * NANO)
+
+
+def charges_view(job: Job) -> pd.DataFrame:
+    """v_charges, charged_at as naive UTC."""
+    columns = list(BY_NAME["v_charges"].names)
+    if job.panel_door or not job.workspace.ledger.exists():
+        return pd.DataFrame(columns=columns)
+    charges = read_charges(ledger_paths(job))
+    charges["charged_at"] = charges["charged_at"].dt.tz_localize(None)
+    return charges[columns]
+
+
+def epsilon_of(rho: float, delta: float) -> float:
+    """epsilon at `delta` of a zCDP budget."""
+    return nano_epsilon(round(rho * NANO), delta)
