@@ -7,8 +7,8 @@
 | f[t] | factor | period | none, mean 1 before the test |
 | v[j] | variances | donor | KPI units², released noise and own movement |
 
-x[j,t] = m[j] f[t] + error of variance v[j]; f is its weighted least-squares estimate, with weights m[j] / v[j] that come
-from the period before the test. Because the treated geos take no part, the gap before the test is not over-fitted.
+x[j,t] = m[j] f[t] + error of variance v[j]; f is its weighted least-squares estimate, with weights m[j] / v[j] that
+come from the period before the test. Because the treated geos take no part, the gap before the test is not over-fitted.
 """
 
 from __future__ import annotations

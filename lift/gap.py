@@ -7,9 +7,9 @@
 | e[t] | AR(1) + white, sd sigma, correlation phi, white share omega | | share of level |
 | n[t] | noise | period | variance of released noise, share² |
 
-g = X theta + e + n. Given (sigma, phi, omega) the sum over the window is universal kriging; the three are not plugged in
-but averaged over their restricted likelihood on a grid, so that not knowing them widens the answer. The mixture is then
-written as one t distribution: if variances V follow a scaled inverse chi-square with nu degrees of freedom then
+g = X theta + e + n. Given (sigma, phi, omega) the sum over the window is universal kriging; the three are not plugged
+in but averaged over their restricted likelihood on a grid, so that not knowing them widens the answer. The mixture is
+then written as one t distribution: if variances V follow a scaled inverse chi-square with nu degrees of freedom then
 cv(V)² = 2 / (nu − 4), which gives nu, and the scale is E[V] (nu − 2) / nu. Decision 0020.
 """
 
@@ -135,7 +135,8 @@ def sum_effect(history: History, window: Window, prior: np.ndarray) -> SumEffect
     residual = history.gap - history.design @ fit[0]
     sigmas = SIGMA * float(np.sqrt(residual @ residual / (len(residual) - 2)))
     cells = [(_cell(history, window, prior, sigmas, p, w), p) for p in PHI for w in WHITE]
-    # Flat prior on sigma (hence + log sigma on a logarithmic grid) and the 1/sqrt(1 − phi²) prior of a stationary AR(1).
+    # Flat prior on sigma (hence + log sigma on a logarithmic grid) and the 1/sqrt(1 − phi²) prior of a stationary
+    # AR(1).
     log_weight = np.concatenate([c[0] + SIGMA_POWER * np.log(sigmas) - PHI_POWER * np.log1p(-(p**2)) for c, p in cells])
     prior_mass = np.repeat(np.outer(np.gradient(PHI), WHITE_PRIOR).ravel(), len(sigmas))
     weight = prior_mass * np.exp(log_weight - log_weight.max())

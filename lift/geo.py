@@ -7,7 +7,8 @@
 | L | mean of y before the test | KPI units |
 | g[t] = y[t] / L − f[t] | gap (lift/gap.py) | share of L |
 
-Incremental outcome = L · Σ_window (g − forecast of g from the periods before the test). DESIGN section 5, decision 0020.
+Incremental outcome = L · Σ_window (g − forecast of g from the periods before the test). DESIGN section 5, decision
+0020.
 """
 
 from __future__ import annotations
@@ -93,8 +94,8 @@ def _check_window(name: str, rows: TestRows, usable: np.ndarray) -> None:
     missing = 1 - usable[rows.window].mean()
     if missing > MAX_MISSING:
         raise ContractError(
-            f"experiment {name!r}: {missing:.0%} of its periods lack a KPI for a treated geo or for all controls; at most "
-            f"{MAX_MISSING:.0%} may be missing. Load the missing rows or shorten the window."
+            f"experiment {name!r}: {missing:.0%} of its periods lack a KPI for a treated geo or for all controls; at "
+            f"most {MAX_MISSING:.0%} may be missing. Load the missing rows or shorten the window."
         )
 
 
@@ -127,8 +128,8 @@ def geo_fit(
     level = float(y[seen] @ control.factor[seen] / (control.factor[seen] @ control.factor[seen]))
     if level <= 0:
         raise ContractError(
-            f"experiment {experiment.name!r}: the treated KPI before the test is {level:.3g} per period, which noise alone "
-            "can give; a geo test needs treated geos with a clearly positive KPI."
+            f"experiment {experiment.name!r}: the treated KPI before the test is {level:.3g} per period, which noise "
+            "alone can give; a geo test needs treated geos with a clearly positive KPI."
         )
     effect, pre, win = _fit_gap(rows, control, y, variance, level, panel.period_days)
     # Periods of the window without a value are taken to have had the mean effect of the others.
@@ -161,7 +162,7 @@ def geo_lift(
     A period that the window only touches counts whole. `exclude`: the other experiments; cells that another geo test
     touched are masked, and its geos are no donors while it overlaps the window. A window period without a treated value
     is taken to have had the mean effect of the others. `noise_variance_share` is the released variance over std_error².
-    Raises ContractError for fewer than 8 periods of history, an unknown geo, no donor, a constant treated series, a window
-    mostly without values, or treated geos that another test also treated in the window.
+    Raises ContractError for fewer than 8 periods of history, an unknown geo, no donor, a constant treated series, a
+    window mostly without values, or treated geos that another test also treated in the window.
     """
     return geo_fit(experiment, panel, spend_delta=spend_delta, exclude=exclude).estimate

@@ -13,8 +13,8 @@ def iroas(estimate: LiftEstimate) -> dict[str, float]:
     """`iroas`, `iroas_p05`, `iroas_p95` in metric units per currency; NaN when the spend change is 0 or unknown.
 
     Known spend: the interval of the outcome divided by it. Uncertain spend: Fieller's set {r : |mean − r·spend| <=
-    t·sqrt(se² + r²·spend_se²)}, which holds the ratio at its stated level. Where the spend change itself is not clear of 0
-    (|spend| <= t·spend_se) that set is unbounded and both ends are NaN.
+    t·sqrt(se² + r²·spend_se²)}, which holds the ratio at its stated level. Where the spend change itself is not clear
+    of 0 (|spend| <= t·spend_se) that set is unbounded and both ends are NaN.
     """
     nan = float("nan")
     spend, se_spend = estimate.spend_delta, estimate.spend_delta_se

@@ -58,8 +58,8 @@ def _released_metrics(experiment: Experiment, release: Release) -> tuple[str, ..
     found = tuple(m for m in METRICS if m in components and f"{m}*{m}" in components)
     if not found:
         raise ContractError(
-            f"release {release.release_id!r} holds no metric of experiment {experiment.name!r}; it needs at least one of "
-            f"{', '.join(METRICS)} with its square. Check that the experiment's name is the one in the assignments."
+            f"release {release.release_id!r} holds no metric of experiment {experiment.name!r}; it needs at least "
+            f"one of {', '.join(METRICS)} with its square. Check the experiment's name in the assignments."
         )
     return found
 
@@ -79,10 +79,10 @@ def build_library(
 ) -> LiftLibrary:
     """Estimates of every experiment and their covariance (K, K).
 
-    `trial_releases`: experiment name -> its trials release, one for each user test. A geo test gives one estimate of the
-    panel's KPI; a user test one per treated arm and released metric. Geo tests leave each other's cells out, so that only
-    controls are shared. Geo and user tests are taken as independent (the people of a test are a small part of a geo).
-    Raises ContractError when a user test has no release, a name is used twice, or an experiment cannot be read.
+    `trial_releases`: experiment name -> its trials release, one for each user test. A geo test gives one estimate of
+    the panel's KPI; a user test one per treated arm and released metric. Geo tests leave each other's cells out, so
+    that only controls are shared. Geo and user tests are taken as independent (the people of a test are a small part of
+    a geo). Raises ContractError when a user test has no release, a name is used twice, or an experiment cannot be read.
     """
     names = [e.name for e in experiments]
     if len(set(names)) != len(names):

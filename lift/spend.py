@@ -52,8 +52,8 @@ def _from_controls(
     if control[pre].sum() <= 0:
         if before.sum() > 0:
             raise ContractError(
-                f"experiment {experiment.name!r}: the control geos spent nothing on {experiment.channel!r} before the test, "
-                "so its spend change cannot be worked out; give spend_delta in the experiments table."
+                f"experiment {experiment.name!r}: the control geos spent nothing on {experiment.channel!r} before "
+                "the test, so its spend change cannot be worked out; give spend_delta in the experiments table."
             )
         return np.zeros((len(treated), len(window))), 0.0
     ratio = before / control[pre].sum()
@@ -67,15 +67,15 @@ def _from_controls(
 
 
 def _to_declared(experiment: Experiment, declared: float, actual: np.ndarray, default: np.ndarray) -> np.ndarray:
-    """Counterfactual (K, n) whose sum differs from the actual spend by exactly `declared`, shaped like the default one."""
+    """Counterfactual (K, n) whose sum is the actual spend less `declared`, shaped like the default one."""
     if declared < 0:
         shape = default if default.sum() > 0 else np.ones_like(default)
         return actual - declared * shape / shape.sum()
     total = actual.sum()
     if declared > total * (1 + 1e-9):
         raise ContractError(
-            f"experiment {experiment.name!r}: spend_delta is {declared:g}, more than the {total:g} that the treated geos "
-            f"spent on {experiment.channel!r} in the window; correct spend_delta or the spend table."
+            f"experiment {experiment.name!r}: spend_delta is {declared:g}, more than the {total:g} that the treated "
+            f"geos spent on {experiment.channel!r} in the window; correct spend_delta or the spend table."
         )
     extra = np.clip(actual - default, 0.0, None)
     if extra.sum() > 0:
@@ -89,8 +89,8 @@ def spend_delta(experiment: Experiment, panel: Panel, *, exclude: Sequence[Exper
     """Spend change of a test and its counterfactual spend.
 
     Geo test without a declared change: treated spend in the window minus control spend × the treated-to-control ratio
-    before it; with one: the same path, scaled to it. User test: the declared change, else the channel's whole spend in the
-    window (all of it went to the treated arms). Spend enters by whole periods, as the KPI does. `exclude`: other
+    before it; with one: the same path, scaled to it. User test: the declared change, else the channel's whole spend in
+    the window (all of it went to the treated arms). Spend enters by whole periods, as the KPI does. `exclude`: other
     experiments, whose treated geos are no controls. Raises ContractError when the channel or a geo is unknown, when no
     control spend exists, or when a declared change is more than what was spent.
     """

@@ -7,8 +7,8 @@
 | Q[a] | component METRIC*METRIC | metric units² |
 
 Difference per person d = S[T]/n[T] − S[C]/n[C]; incremental outcome of the treated arm = d · n[T].
-Sampling variance of a mean: (Q − (S² − var S)/n) / (n − 1) / n: a noisy square is too large by its noise variance, which
-is taken out. Released noise of S and n enters by the delta method, that of Q through the degrees of freedom.
+Sampling variance of a mean: (Q − (S² − var S)/n) / (n − 1) / n: a noisy square is too large by its noise variance,
+which is taken out. Released noise of S and n enters by the delta method, that of Q through the degrees of freedom.
 Expected value: everyone randomised is counted, reached or not (intention to treat). Decision 0021.
 """
 
@@ -143,7 +143,7 @@ def arm_mean(arm: Arm, metric: str) -> ArmMean:
     if not spread > 0:
         raise ContractError(
             f"arm {arm.name!r} of experiment {arm.experiment!r}: the released squares of {metric!r} give a variance of "
-            f"{spread:.3g}, which is noise or a metric that never varies; give the trials more rho or leave {metric!r} out."
+            f"{spread:.3g}, which is noise or a metric that never varies; give trials more rho or leave {metric!r} out."
         )
     spread_noise = (squares_noise + (2 * mean) ** 2 * total_noise) / n**4
     return ArmMean(mean, spread, spread / n, (total_noise + mean**2 * n_noise) / n**2, spread_noise)
@@ -255,8 +255,8 @@ def trial_lifts(
 ) -> tuple[LiftEstimate, ...]:
     """One estimate per treated arm and metric: incremental outcome of that arm's people over the window, metric units.
 
-    `spend_delta` is the spend change of the whole test, currency; with several treated arms it is shared out by the arms'
-    released sizes. Raises ContractError as `difference_in_means`.
+    `spend_delta` is the spend change of the whole test, currency; with several treated arms it is shared out by the
+    arms' released sizes. Raises ContractError as `difference_in_means`.
     """
     if experiment.kind != "user":
         raise ContractError(

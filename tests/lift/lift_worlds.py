@@ -1,4 +1,4 @@
-"""Small worlds for the lift tests: geo panels and trial totals with known truth. Written apart from the code under test."""
+"""Small worlds for the lift tests: geo panels and trial totals with known truth, apart from the code."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def release_of(table: pd.DataFrame, measure: Any = "trials", release_id: str = "
 
 
 def trial_table(people: pd.DataFrame, noise: dict[str, float] | None = None, name: str = "mail") -> pd.DataFrame:
-    """Exact arm totals of a table with columns arm, visits, conversions, revenue; `noise`: sd by component, not drawn."""
+    """Exact totals of columns arm, visits, conversions, revenue; `noise`: sd by component, not drawn."""
     rows = []
     for arm, part in people.groupby("arm"):
         values = {"n": float(len(part)), "conversions*revenue": float((part["conversions"] * part["revenue"]).sum())}

@@ -46,7 +46,7 @@ def test_null_panels_are_rejected_at_the_nominal_rate() -> None:
 
 
 def test_ignoring_the_released_noise_of_the_window_fails() -> None:
-    """Noise five times larger in the window: the aware estimator holds its level, the blind one rejects far too often."""
+    """Noise five times larger in the window: the aware estimator holds its level, the blind one does not."""
     noisy: World = lambda r: weekly(r, noise=(30.0, 150.0))  # noqa: E731
     aware, covered, found = _null_run(noisy, 3, 40, 60)
     blind, blind_covered, _ = _null_run(noisy, 3, 40, 60, blind=True)

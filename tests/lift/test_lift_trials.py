@@ -1,4 +1,4 @@
-"""User-randomised lift from released totals: the published Hillstrom numbers, noise as predicted, coverage, refusals."""
+"""User-randomised lift from released totals: published Hillstrom numbers, noise as predicted, coverage."""
 
 from __future__ import annotations
 
