@@ -124,6 +124,10 @@ class Draft:
         """Path for a file to write."""
         return self.folder / name
 
+    def discard(self) -> None:
+        """Forgets what was written so far."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
     def commit(
         self,
         run_id: str,

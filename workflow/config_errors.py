@@ -14,7 +14,7 @@ _FIX = {
     "less_than": "it must be less than {lt}",
     "less_than_equal": "it must be {le} or less",
     "literal_error": "use {expected}",
-    "string_pattern_mismatch": "it must look like {pattern}",
+    "string_pattern_mismatch": "write it like {pattern}",
     "string_too_short": "it must not be empty",
     "too_short": "it must not be empty",
     "string_type": "write it as text in quotes",
@@ -32,6 +32,10 @@ _FIX = {
     "date_from_datetime_parsing": "write a date such as 2026-01-31",
     "date_from_datetime_inexact": "write a date such as 2026-01-31",
     "finite_number": "write a finite number",
+}
+_PATTERNS = {
+    "^[A-Z]{3}$": "write three capital letters such as USD",
+    "^[A-Za-z0-9_-]{4,64}$": "use 4 to 64 letters, digits, - and _",
 }
 
 
@@ -51,6 +55,10 @@ def sentence(where: str, model: type[BaseModel], errors: Sequence[Any]) -> str:
             return f"{place}: {problem}." if loc else f"{where}: {problem}."
         return f"{place} is {_shown(error['input'])}; {problem}."
     fix = _FIX.get(kind, error["msg"]).format(**context)
+    if kind == "string_pattern_mismatch":
+        fix = _PATTERNS.get(context["pattern"], fix)
+    if "[key]" in error["loc"]:
+        return f"{_place(where, loc[:-1])} {_shown(loc[-1])}: {fix}."
     return f"{place} is {_shown(error['input'])}; {fix}."
 
 

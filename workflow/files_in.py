@@ -73,7 +73,7 @@ def header(path: Path) -> list[str]:
     """Column names of one file. Raises InputError when it cannot be read."""
     with duckdb.connect() as connection:
         try:
-            return list(connection.execute(f"SELECT * FROM {scan_sql(path)} LIMIT 0").fetchdf().columns)
+            return [str(c) for c in connection.sql(f"SELECT * FROM {scan_sql(path)} LIMIT 0").columns]
         except duckdb.Error as error:
             raise InputError(f"{path.name} cannot be read: {_first_line(error)}") from None
 
@@ -131,7 +131,7 @@ def read_text(files: Sequence[Path], what: str, columns: Mapping[str, str], fixe
         for position, path in enumerate(files):
             try:
                 relation = f"SELECT CAST(COLUMNS(*) AS VARCHAR) FROM {scan_sql(path)}"
-                frame = connection.execute(relation).fetchdf()
+                frame = connection.sql(relation).to_arrow_table().to_pandas()
             except duckdb.Error as error:
                 raise InputError(f"{path.name} cannot be read: {_first_line(error)}") from None
             frame.columns = [str(c).strip() for c in frame.columns]

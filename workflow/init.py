@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import secrets as tokens
 import tomllib
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import tomlkit
 from tomlkit.items import AbstractTable, InlineTable
 
 from contracts.errors import ConfigError, InputError, PlumblineError
+from contracts.panel import NATIONAL
 from workflow import guess
 from workflow.artifacts import replace_text
 from workflow.config import Config, Model, Planning, Privacy, parse
@@ -89,14 +91,54 @@ def plan_entries(root: Path, given: dict[str, Any], notes: list[str]) -> list[En
     tables = _public_tables(root, given, paths, notes)
     panel = _panel(root, given, paths, notes) if "panel" in paths else None
     found = guess.public_guess(tables)
+    national = panel is None and _national(root, given, paths, tables, notes)
+    if national:
+        found = dataclasses.replace(found, geos=(NATIONAL,))
     channels = tuple(panel.spend) if panel else found.channels
     out = _project(root, found, panel)
     out += _inputs(root, given, paths, panel)
+    if national:
+        out += [
+            Entry(("inputs", n, "columns"), "geo", _fixed(NATIONAL)) for n in _without_geo(root, given, paths, tables)
+        ]
     out += _privacy(panel)
     out += [Entry(("channels", c), "family", guess.family_of(c), _families(i)) for i, c in enumerate(channels)]
     out += _experiments(root, given, paths, found, notes)
     out += _defaults()
     return out
+
+
+def _national(
+    root: Path, given: dict[str, Any], paths: dict[str, list[str]], tables: dict[str, TextTable], notes: list[str]
+) -> bool:
+    """Whether some input knows no geo, so that everything is measured nationally."""
+    lacking = _without_geo(root, given, paths, tables)
+    if lacking and "geos" not in given.get("project", {}):
+        notes.append(f"{' and '.join(lacking)} have no geo column, so everything is measured as one geo, {NATIONAL!r}")
+        return True
+    return False
+
+
+def _without_geo(
+    root: Path, given: dict[str, Any], paths: dict[str, list[str]], tables: dict[str, TextTable]
+) -> list[str]:
+    """Inputs whose geo is to be fixed: when one lacks the column, the events too count nationally."""
+    out = [n for n in ("spend", "controls") if n in tables and not tables[n].has("geo")]
+    if "events" in paths:
+        try:
+            names = header(guess.first_file(root, paths["events"]))
+        except InputError:
+            names = ["geo"]
+        mapped = "geo" in given.get("inputs", {}).get("events", {}).get("columns", {})
+        if (out or "geo" not in names) and not mapped:
+            out = ["events", *out]
+    return out
+
+
+def _fixed(value: str) -> InlineTable:
+    table = tomlkit.inline_table()
+    table.add("value", value)
+    return table
 
 
 def _families(position: int) -> str:

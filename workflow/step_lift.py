@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
-from contracts.evidence import LiftEstimate, LiftLibrary
+from contracts.errors import ContractError
+from contracts.evidence import Experiment, LiftEstimate, LiftLibrary
 from contracts.release import Release
 from lift.iroas import iroas
 from lift.library import build_library
@@ -14,7 +17,7 @@ from workflow.artifacts import Artifact, Draft, digest_of
 from workflow.codec import frame_of, lifts_of, read_arrays, write_arrays, write_frame
 from workflow.job import Job
 from workflow.progress import Report
-from workflow.steps import Made, Step
+from workflow.steps import Made, NotApplicable, Step
 
 
 def trial_releases(job: Job) -> dict[str, Release]:
@@ -60,7 +63,9 @@ def _settings(job: Job) -> object:
 
 def _build(job: Job, draft: Draft, report: Report) -> Made:
     readable = _readable(job)
-    chosen = [e for e in job.experiments if e.name in readable]
+    chosen, refused = _that_can_be_read(job, [e for e in job.experiments if e.name in readable])
+    if not chosen:
+        raise NotApplicable("; ".join(refused.values()))
     library = build_library(job.panel, chosen, trial_releases(job))
     write_frame(frame_of(library.estimates, LiftEstimate), draft.path("estimates.parquet"))
     arrays = {"covariance": library.covariance}
@@ -69,8 +74,21 @@ def _build(job: Job, draft: Draft, report: Report) -> Made:
             arrays[f"counterfactual.{e.name}"] = spend_delta(e, job.panel, exclude=chosen).counterfactual
     write_arrays(arrays, draft.path("arrays.npz"))
     write_frame(_view_rows(library), draft.path("v_lift.parquet"))
-    left = [e.name for e in job.experiments if e.name not in readable]
-    return Made({"estimates": len(library.estimates), "not_yet_released": left})
+    waiting = {e.name: "not inside the released calendar yet" for e in job.experiments if e.name not in readable}
+    return Made({"estimates": len(library.estimates), "left_out": waiting | refused})
+
+
+def _that_can_be_read(job: Job, tests: Sequence[Experiment]) -> tuple[list[Experiment], dict[str, str]]:
+    """Experiments that the data can carry, and why the others cannot (too little history, no control geo, ...)."""
+    chosen, refused = [], {}
+    for experiment in tests:
+        try:
+            build_library(job.panel, [experiment], trial_releases(job))
+        except ContractError as error:
+            refused[experiment.name] = str(error)
+        else:
+            chosen.append(experiment)
+    return chosen, refused
 
 
 def _view_rows(library: LiftLibrary) -> pd.DataFrame:

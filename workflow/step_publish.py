@@ -11,14 +11,15 @@ import json
 from datetime import timedelta
 
 import pandas as pd
-from app.report import build_report
 
+from app.report import build_report
 from contracts.tables import BY_NAME
 from workflow.artifacts import Artifact, Draft, all_of, file_hash, find, replace_text
 from workflow.codec import read_arrays, response_of
 from workflow.job import Job
 from workflow.progress import Report
 from workflow.step_fit import model_version
+from workflow.step_reconcile import health_checks
 from workflow.step_release import charges_view
 from workflow.steps import Made, Step
 from workflow.views_out import (
@@ -27,6 +28,7 @@ from workflow.views_out import (
     gate_checks,
     input_checks,
     kpi_view,
+    left_out_checks,
     lineage_view,
     panel_kpi_view,
     releases_view,
@@ -160,8 +162,11 @@ def _effects_now(job: Job, artifacts: dict[str, Artifact], history: pd.DataFrame
 def _checks(job: Job, artifacts: dict[str, Artifact]) -> pd.DataFrame:
     frames = [input_checks(artifacts["check"])] if "check" in artifacts else []
     frames.append(diagnostics_checks(job.releases))
+    frames += [left_out_checks(artifacts[step]) for step in ("lift", "credit") if step in artifacts]
     if "credit" in artifacts:
         frames.append(gap_checks(artifacts["credit"]))
+    if "reconcile" in artifacts:
+        frames.append(health_checks(artifacts["reconcile"]))
     for step in ("fit_calibrated", "fit_uncalibrated"):
         outcome = job.outcomes.get(step)
         artifact = outcome.artifact if outcome is not None and outcome.artifact is not None else artifacts.get(step)

@@ -88,13 +88,16 @@ def pool_inputs(job: Job) -> PoolInputs:
 
 
 def _credits(job: Job, channels: Sequence[str]) -> tuple[Credit, ...]:
-    """Credits of the KPI for pooled channels, inside the panel's period."""
+    """Credits of the KPI for pooled channels; none unless their quarters cover the panel's whole period."""
     start, end = period(job.panel)
-    return tuple(
+    found = tuple(
         c
         for c in read_credits(job.outcomes["credit"].artifact)
         if c.metric == job.panel.kpi_name and c.channel in channels and start <= c.period_end and c.period_start <= end
     )
+    quarters = {(c.period_start, c.period_end) for c in found}
+    days = sum((e - s).days + 1 for s, e in quarters)
+    return found if abs(days - (end - start).days - 1) < 7 else ()
 
 
 def _build(job: Job, draft: Draft, report: Report) -> Made:

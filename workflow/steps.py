@@ -21,6 +21,10 @@ class Made:
     reason: str = ""
 
 
+class NotApplicable(Exception):
+    """Raised by a build when the data cannot carry the step; the message is the reason that is recorded and shown."""
+
+
 @dataclass(frozen=True, slots=True)
 class Step:
     """One step of the job. `rooms` are the packages and modules whose source is its code version."""
@@ -56,8 +60,12 @@ def _current(job: Job, step: Step, build: bool) -> Outcome:
     if not build:
         raise MissingStep(f"the step {step.name!r} has not run on these inputs yet; run: plumb {step.command}")
     draft = Draft(job.workspace.runs, step.name, key)
-    with bar(step.title, job.quiet) as report:
-        made = step.build(job, draft, report)
+    try:
+        with bar(step.title, job.quiet) as report:
+            made = step.build(job, draft, report)
+    except NotApplicable as refusal:
+        draft.discard()
+        return Outcome(step.name, "skipped", str(refusal), None, made=False)
     if made.status not in ("done", "failed_gate"):
         raise PlumblineError(f"the step {step.name!r} ended as {made.status!r}; please report this.")
     artifact = draft.commit(job.run_id, inputs, made.facts, made.status, made.reason)

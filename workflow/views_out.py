@@ -138,6 +138,12 @@ def _checks(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(BY_NAME["v_checks"].names))
 
 
+def left_out_checks(artifact: Artifact) -> pd.DataFrame:
+    """Rows of v_checks: experiments or quarters that a step could not read, and why."""
+    left: Mapping[str, str] = artifact.facts.get("left_out", {})
+    return _checks([_check(f"{artifact.step} left out", name, "warn", None, None, why) for name, why in left.items()])
+
+
 def diagnostics_checks(releases: Sequence[Release]) -> pd.DataFrame:
     """Rows of v_checks from the diagnostics tables: consent, bots and clipped mass per block, all with their noise."""
     rows = []

@@ -169,4 +169,4 @@ def read_view(path: Path, name: str) -> pd.DataFrame:
     """One view of a warehouse file, in contract order."""
     with duckdb.connect(str(path), read_only=True) as connection:
         columns = ", ".join(f'"{c}"' for c in BY_NAME[name].names)
-        return connection.execute(f"SELECT {columns} FROM {name}").fetchdf()
+        return connection.sql(f"SELECT {columns} FROM {name}").to_arrow_table().to_pandas()

@@ -1,0 +1,78 @@
+"""Every fault in plumb.toml becomes one sentence with the key, the value and the fix."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from contracts.errors import ConfigError
+from workflow.config import load, parse
+
+BASE: dict[str, Any] = {"project": {"id": "abcd"}, "inputs": {"events": {"path": "events.csv"}}}
+
+
+def broken(*keys: str, value: object) -> dict[str, Any]:
+    """BASE with one value set at a path of keys."""
+    out = copy.deepcopy(BASE)
+    here = out
+    for key in keys[:-1]:
+        here = here.setdefault(key, {})
+    here[keys[-1]] = value
+    return out
+
+
+CASES = [
+    (("privacy", "rho_per_user_quater"), 0.2, r"\[privacy\] rho_per_user_quater is not .*; did you mean rho_per_user_quarter\?"),
+    (("privcy",), {"delta": 1e-6}, r"\[privcy\] is not a known key; did you mean privacy\?"),
+    (("privacy", "kpi", "conversions"), {"bound": 0, "share": 0.5}, r"\[privacy.kpi.conversions\] bound is 0; it must be"),
+    (("privacy", "delta"), 2, r"\[privacy\] delta is 2; it must be less than"),
+    (("privacy", "shares", "kpi"), 0.9, r"\[privacy\] shares: the shares add up to 1.4; lower some"),
+    (("project", "kpi"), "sales", r"\[project\] kpi is 'sales'; use 'conversions' or 'revenue'"),
+    (("project", "time_zone"), "Mars", r"\[project\] time_zone is 'Mars'; use an IANA time zone"),
+    (("project", "week_start"), "funday", r"\[project\] week_start is 'funday'; use one of monday"),
+    (("project", "geos"), ["a", "other"], r"'other' is the name of everything undeclared"),
+    (("project", "currency"), "dollars", r"\[project\] currency is 'dollars'; write three capital letters such as USD"),
+    (("channels", "tv", "famly"), "offline", r"\[channels.tv\] famly is not a known key; did you mean family\?"),
+    (("rates", "EUR"), -1, r"\[rates\] EUR is -1; it must be greater than 0"),
+    (("rates", "eur"), 1.1, r"\[rates\] 'eur': write three capital letters such as USD"),
+    (("inputs", "events", "columns", "x"), {"vale": 1}, r"columns.x\] vale is not .*; did you mean value\?"),
+    (("inputs", "panel"), {"path": "p.csv", "spend": {"a": "a_spend"}}, r"both \[inputs.panel\] and \[inputs.events\]"),
+    (("model", "draws"), "many", r"\[model\] draws is 'many'; write a whole number"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("keys", "value", "sentence"), CASES, ids=[".".join(k) for k, _, _ in CASES])
+def test_a_fault_names_key_value_and_fix(keys: tuple[str, ...], value: object, sentence: str) -> None:
+    with pytest.raises(ConfigError, match=sentence):
+        parse(broken(*keys, value=value))
+
+
+def test_a_missing_id_says_what_to_do() -> None:
+    with pytest.raises(ConfigError, match=r"\[project\] id is missing; add it, or let `plumb init`"):
+        parse({"project": {}, "inputs": {"events": {"path": "e.csv"}}})
+
+
+def test_neither_door_is_refused() -> None:
+    with pytest.raises(ConfigError, match="neither"):
+        parse({"project": {"id": "abcd"}, "inputs": {}})
+
+
+def test_broken_toml_names_the_line(tmp_path: Path) -> None:
+    path = tmp_path / "plumb.toml"
+    path.write_text("[project]\nid = \n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"plumb.toml is not valid TOML: .*line 2"):
+        load(path)
+
+
+def test_the_declared_policy_is_what_the_room_reads() -> None:
+    policy = parse(broken("privacy", "kpi", "conversions", value={"bound": 7.5, "share": 0.5})).privacy.policy()
+    assert policy.kpi["conversions"].bound == 7.5
+    assert policy.kpi["revenue"].share == 0.2
+
+
+def test_a_bound_that_no_integer_can_hold_is_a_config_error() -> None:
+    with pytest.raises(ConfigError, match="privacy.kpi.conversions.bound"):
+        parse(broken("privacy", "kpi", "conversions", value={"bound": 1e12, "share": 0.5})).privacy.policy()
