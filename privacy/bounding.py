@@ -21,10 +21,15 @@ import ibis.expr.types as ir
 from privacy.policy import MAX_CELLS_PER_PERSON
 
 
+def total(column: ir.Value) -> ir.Value:
+    """Sum of int64 as int64. DuckDB sums into 128 bits, and Ibis drops a cast that it thinks changes nothing."""
+    return column.sum().cast("decimal(38, 0)").cast("int64")
+
+
 def per_cell(rows: ir.Table, bound_units: int) -> ir.Table:
     """(person, cell, x): each row clipped to [0, C], summed to person x cell, clipped to C again."""
     clipped = rows.mutate(x=ibis.least(ibis.greatest(rows.x, 0), bound_units).cast("int64"))
-    summed = clipped.group_by(["person", "cell"]).agg(x=clipped.x.sum().cast("int64"))
+    summed = clipped.group_by(["person", "cell"]).agg(x=total(clipped.x))
     return summed.mutate(x=ibis.least(summed.x, bound_units).cast("int64"))
 
 
@@ -43,7 +48,7 @@ def first_cells(cells: ir.Table, people: ir.Table, limit: int = MAX_CELLS_PER_PE
 def scaled(cells: ir.Table, bound_units: int) -> ir.Table:
     """(person, cell, x) with each person's vector scaled into the L2 ball of radius `bound_units`."""
     person = ibis.window(group_by=cells.person)
-    summed = cells.mutate(square=(cells.x * cells.x).sum().over(person).cast("int64"))
+    summed = cells.mutate(square=(cells.x * cells.x).sum().over(person).cast("decimal(38, 0)").cast("int64"))
     norm = summed.square.cast("float64").sqrt().ceil().cast("int64") + 1
     shrunk = ((summed.x * bound_units) // norm).cast("int64")
     inside = summed.square <= bound_units * bound_units
@@ -63,4 +68,4 @@ def bounded(rows: ir.Table, bound_units: int, per_person: int, people: ir.Table)
 
 def totals(table: ir.Table) -> ir.Table:
     """(cell, x): sums over people. The only place where people meet, and it is a sum."""
-    return table.group_by("cell").agg(x=table.x.sum().cast("int64"))
+    return table.group_by("cell").agg(x=total(table.x))

@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 from privacy import kpi
-from privacy.bounding import bounded, totals
+from privacy.bounding import bounded, total, totals
 from privacy.inputs import Question
 from privacy.people import People
 from privacy.policy import MICROS, Bound, FixedPoint, PrivacyPolicy, fixed_point
@@ -85,9 +85,9 @@ def _clipped_rows(
     inner = fixed_point(policy.kpi[metric].bound)
     events = kpi.block_events(people, block)
     raw = kpi.rows(events, metric, weeks, inner, clip_micros=(CLIPPED_CAP + 1) * inner.micros)
-    raw = raw.group_by("person").agg(raw=raw.x.sum().cast("int64"))
+    raw = raw.group_by("person").agg(raw=total(raw.x))
     kept = bounded(kpi.rows(events, metric, weeks, inner), inner.units, weeks, people.table("keys"))
-    kept = kept.group_by("person").agg(kept=kept.x.sum().cast("int64"))
+    kept = kept.group_by("person").agg(kept=total(kept.x))
     both = raw.join(kept, "person")
     lost = ibis.least(both.raw - both.kept, CLIPPED_CAP * inner.units)
     x = (lost * inner.step) // v.numerator

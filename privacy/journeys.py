@@ -19,7 +19,7 @@ import ibis.expr.types as ir
 import numpy as np
 import pandas as pd
 
-from privacy.bounding import bounded, totals
+from privacy.bounding import bounded, total, totals
 from privacy.kpi import block_events
 from privacy.people import CONVERSION, TOUCH_KINDS, People
 from privacy.policy import MICROS, FixedPoint
@@ -115,7 +115,9 @@ def build(people: People, block: int, max_touches: int) -> tuple[ir.Table, ir.Ta
     )
     flagged = flagged.filter(flagged.touch | (flagged.ends == 1))
     so_far = ibis.window(group_by=flagged.person, order_by=flagged.seq, preceding=None, following=0)
-    numbered = flagged.mutate(journey=(flagged.ends.sum().over(so_far).cast("int64") - flagged.ends))
+    numbered = flagged.mutate(
+        journey=(flagged.ends.sum().over(so_far).cast("decimal(38, 0)").cast("int64") - flagged.ends)
+    )
 
     conversions = numbered.filter(numbered.ends == 1).select("person", "journey", "micros")
     touches = numbered.filter(numbered.touch).select("person", "journey", "seq", "channel")
@@ -195,7 +197,7 @@ def set_rows(touches: ir.Table, bare: ir.Table, n: int, max_touches: int, fixed:
     lost = 1 - seen.converted
     if n <= FULL_SETS:
         bits = seen.mutate(bit=seen.channel.cases(*((i, 1 << i) for i in range(n)), else_=0).cast("int64"))
-        sets = bits.group_by(["person", "journey", "converted"]).agg(mask=bits.bit.sum().cast("int64"))
+        sets = bits.group_by(["person", "journey", "converted"]).agg(mask=total(bits.bit))
         journeys = _count(sets, sets.mask * 2 - sets.converted, fixed)  # 1 + (mask - 1) * 2 + (1 - converted)
     else:
         sizes = min(n, max_touches)

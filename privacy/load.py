@@ -13,7 +13,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import duckdb
-import ibis
 
 from contracts.errors import ContractError, InputError, PrivacyError, WorkspaceError
 from privacy import contract
@@ -50,13 +49,18 @@ def load_people(inputs: PeopleInputs, question: Question, settings: LoadSettings
     """Loads, validates and gates all rows about people. Raises InputError for a faulty file or too many rejects."""
     con = duckdb.connect(":memory:")
     try:
-        for option in ("temp_directory = ''", "TimeZone = 'UTC'", "autoinstall_known_extensions = false"):
+        for option in (
+            "temp_directory = ''",
+            "TimeZone = 'UTC'",
+            "autoinstall_known_extensions = false",
+            "autoload_known_extensions = false",
+        ):
             con.execute(f"SET {option}")
         _public_tables(con, inputs, question)
         _load_events(con, inputs, settings)
         _load_assignments(con, inputs, question, settings)
         _gate(con, inputs)
-        yield People(ibis.duckdb.from_connection(con), inputs.conversion_is_touch)
+        yield People(con, inputs.conversion_is_touch)
     except duckdb.OutOfMemoryException as error:
         raise WorkspaceError(
             "the events do not fit into this machine's memory; split the calendar or use a larger machine."
@@ -69,7 +73,7 @@ def _public_tables(con: duckdb.DuckDBPyConnection, inputs: PeopleInputs, questio
     con.execute("CREATE TABLE geos (name VARCHAR, geo SMALLINT)")
     con.execute("CREATE TABLE channels (name VARCHAR, channel SMALLINT)")
     con.execute("CREATE TABLE rates (code VARCHAR, rate HUGEINT)")
-    con.execute("CREATE TABLE days (day INTEGER, block SMALLINT, week SMALLINT)")
+    con.execute("CREATE TABLE days (day INTEGER, block BIGINT, week BIGINT)")
     con.execute("CREATE TABLE arms (name VARCHAR, arm_name VARCHAR, experiment SMALLINT, arm SMALLINT)")
     epoch = datetime(1970, 1, 1).date()
     days = [
@@ -287,12 +291,12 @@ def _gate(con: duckdb.DuckDBPyConnection, inputs: PeopleInputs) -> None:
     )
     con.execute(
         """CREATE TABLE events AS
-        SELECT person, days.block, days.week, day, kind, channel, geo, micros,
-            row_number() OVER (PARTITION BY person ORDER BY instant, event_key) AS seq
+        SELECT person, days.block, days.week, day::BIGINT AS day, kind::BIGINT AS kind, channel::BIGINT AS channel,
+            geo::BIGINT AS geo, micros, row_number() OVER (PARTITION BY person ORDER BY instant, event_key) AS seq
         FROM parsed JOIN days USING (day) JOIN keys USING (user_key) WHERE reason IS NULL AND counts"""
     )
     con.execute(
-        """CREATE TABLE assigned AS SELECT DISTINCT person, experiment, arm
+        """CREATE TABLE assigned AS SELECT DISTINCT person, experiment::BIGINT AS experiment, arm::BIGINT AS arm
         FROM grouped JOIN keys USING (user_key) WHERE reason IS NULL"""
     )
     for table in ("parsed", "grouped", "stated", "consent"):

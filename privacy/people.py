@@ -1,10 +1,15 @@
-"""People's rows after the gate, as the measures see them: integers only, in an in-memory DuckDB, never on disk."""
+"""People's rows after the gate, as the measures see them: integers only, in an in-memory DuckDB, never on disk.
+
+Measures are Ibis expressions over unbound tables with the schemas below, so that they do not depend on an engine; this
+module compiles and runs them.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
+import duckdb
+import ibis
 import ibis.expr.types as ir
 import numpy as np
 
@@ -15,45 +20,55 @@ TOUCH_KINDS = (0, 1, 2)
 VISIT, CONVERSION = 2, 3
 NO_CHANNEL = -1
 
+# events: consenting people's valid events inside the calendar. block, week (within the block), channel, geo (among the
+#   cohorts), experiment and arm are positions in the question; channel is -1 where there is none; day counts from 1970;
+#   seq is the order within the person, ties in time by keyed hash; micros is revenue in micro-units.
+# presence: everybody with a well-formed event in the block, consenting or not; consenting and invalid are 0 or 1.
+# assigned: consenting people of an experiment.
+# keys: the keyed hash behind the person number, which serves for equality only.
+SCHEMAS: dict[str, dict[str, str]] = {
+    "events": dict.fromkeys(
+        ("person", "block", "week", "day", "kind", "channel", "geo", "micros", "seq"), "int64"
+    ),
+    "presence": dict.fromkeys(("person", "block", "consenting", "invalid"), "int64"),
+    "assigned": dict.fromkeys(("person", "experiment", "arm"), "int64"),
+    "keys": {"person": "int64", "user_key": "string"},
+}  # fmt: skip
+
 
 @dataclass(frozen=True, slots=True)
 class People:
-    """Handle on the loaded tables.
+    """Handle on the loaded tables of `SCHEMAS`."""
 
-    | table | columns |
-    |---|---|
-    | events | person, block, week (position in the block), day (days since 1970), seq (order within person), kind, |
-    |        | channel (position in the declared order, -1 = none), geo (position in cohorts), micros. |
-    |        | Consenting people's valid events inside the calendar |
-    | presence | person, block, consenting (0/1), invalid (0/1): everybody with a well-formed event in the block |
-    | assigned | person, experiment (position), arm (position): consenting people |
-    | keys | person, user_key: the keyed hash behind the person number, which is used for equality only |
-    """
-
-    backend: Any  # ibis DuckDB backend
+    con: duckdb.DuckDBPyConnection
     conversion_is_touch: bool
 
     def table(self, name: str) -> ir.Table:
-        """One of the tables above."""
-        found: ir.Table = self.backend.table(name)
-        return found
+        """One of the loaded tables, unbound."""
+        return ibis.table(SCHEMAS[name], name=name)
 
     def keep(self, name: str, expression: ir.Table) -> ir.Table:
         """Evaluates an expression once, into memory."""
-        # not `create_table`: its overwriting breaks on DuckDB 2.0
-        self.backend.raw_sql(f"CREATE OR REPLACE TABLE {name} AS {self.backend.compile(expression)}")
-        return self.table(name)
+        self.con.execute(f"CREATE OR REPLACE TABLE {name} AS {sql(expression)}")
+        return ibis.table(expression.schema(), name=name)
 
     def drop(self, name: str) -> None:
         """Forgets a kept table."""
-        self.backend.raw_sql(f"DROP TABLE IF EXISTS {name}")
+        self.con.execute(f"DROP TABLE IF EXISTS {name}")
 
     def vector(self, table: ir.Table, cells: int) -> np.ndarray:
         """Runs a (cell, x) expression: int64 totals (cells,), zero where nobody contributed."""
-        found = self.backend.to_pyarrow(table)
-        out = np.zeros(cells, dtype=np.int64)
-        index = found["cell"].to_numpy()
+        found = self.con.execute(sql(table)).fetchnumpy()
+        index, x = np.asarray(found["cell"]), np.asarray(found["x"])
+        if index.dtype.kind != "i" or x.dtype.kind != "i":
+            raise PrivacyError("a measure left the integers; nothing was released.")
         if len(index) and (index.min() < 0 or index.max() >= cells):
             raise PrivacyError("a measure made a cell that is not among its public keys; nothing was released.")
-        out[index] = found["x"].to_numpy()
+        out = np.zeros(cells, dtype=np.int64)
+        out[index] = x
         return out
+
+
+def sql(expression: ir.Table) -> str:
+    """The expression in DuckDB's dialect."""
+    return str(ibis.to_sql(expression, dialect="duckdb"))

@@ -20,7 +20,9 @@ MEASURES = ("kpi", "journeys", "trials", "diagnostics", "reserve")
 KPI_VECTORS = ("conversions", "revenue", "active_users")
 MICROS = 1_000_000  # micro-units in one metric unit; the loader counts money and events in them
 MIN_UNITS, MAX_UNITS = 2**12, 2**26  # the range of a fixed-point bound, DESIGN section 3
-MAX_BOUND = 2**50 / MICROS  # keeps every product and quotient exact, see privacy.bounding
+MAX_MONEY = 2**50 / MICROS  # keeps every product and quotient exact, see privacy.bounding
+MAX_COUNT = float(MAX_UNITS)  # above it one event would be less than one fixed-point unit
+MONEY = ("revenue", "position_value")
 MAX_CELLS_PER_PERSON = 1024
 
 
@@ -62,8 +64,9 @@ def check_bound(key: str, value: Any) -> None:
     """Raises ConfigError unless 0 < value, finite, and fit for fixed-point integers."""
     if not (_is_number(value) and value > 0):
         raise ConfigError(f"{key} must be > 0; got {value}.")
-    if not MIN_UNITS / MICROS <= value <= MAX_BOUND:
-        raise ConfigError(f"{key} must lie between {MIN_UNITS / MICROS:g} and {MAX_BOUND:.3g}; got {value}.")
+    most = MAX_MONEY if any(name in key.split(".") for name in MONEY) else MAX_COUNT
+    if not MIN_UNITS / MICROS <= value <= most:
+        raise ConfigError(f"{key} must lie between {MIN_UNITS / MICROS:g} and {most:.3g}; got {value}.")
 
 
 def check_shares(key: str, shares: Mapping[str, Any]) -> None:

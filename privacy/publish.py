@@ -87,7 +87,7 @@ def publish(
             f"{job.releases_dir} and {job.staging} must lie on one file system, so that a release appears at once."
         )
     with open_ledger(paths, job.now) as ledger, ExitStack() as stack:
-        pending = tuple(p for p in plans if not _finish_published(p, job, ledger))
+        pending = tuple(p for p in plans if not _finish(p, job, ledger))
         if pending:
             grant = grant_of(job.policy)
             ledger.check_affordable(tuple(p for p in pending if ledger.state(p.release_id) is None), grant)
@@ -101,18 +101,22 @@ def publish(
     return tuple(job.final(p) for p in plans)
 
 
-def _finish_published(plan: ReleasePlan, job: Job, ledger: Ledger) -> bool:
-    """True when the release is out: verified in place, or renamed now because a crash came before the rename."""
+def _finish(plan: ReleasePlan, job: Job, ledger: Ledger) -> bool:
+    """True when the release is out without a new draw: verified in place, or moved there from its whole staged file."""
     state = ledger.state(plan.release_id)
     final, staged = job.final(plan), job.staged(plan)
-    if state is None and final.exists():
+    if (state is None or state.state == "reserved") and final.exists():
         raise LedgerError(
-            f"{final} exists, but the ledger does not know it: the ledger is not the one that released it. "
-            "Put the newest ledger back."
+            f"{final} exists, but the ledger does not know that it was published: it is not the ledger that "
+            "released it. Put the newest ledger back."
         )
-    if state is None or state.state == "reserved":
+    if state is None:
         return False
-    if final.exists():
+    if state.state == "reserved":
+        if not _is_whole(staged, plan, state):
+            return False
+        _commit(plan, job, ledger)
+    elif final.exists():
         if file_hash(final) != state.out_hash:
             raise LedgerError(
                 f"{final} was edited after publication: its content is not what the ledger committed. Restore the "
@@ -156,17 +160,19 @@ def _take_room(pending: tuple[ReleasePlan, ...], job: Job) -> None:
 
 def _release(plan: ReleasePlan, job: Job, ledger: Ledger, grant: Grant, people: People) -> None:
     """One plan, from its charge to its file."""
-    before = ledger.state(plan.release_id)
+    again = ledger.state(plan.release_id) is not None
     state = ledger.reserve(plan, grant, job.now)
-    staged = job.staged(plan)
-    if before is not None and not _is_whole(staged, plan, state):
+    if again:  # a crash came after the charge and before a whole file: what was drawn then has been seen by nobody
         ledger.note_attempt(plan.release_id, job.now)
-    if before is None or not _is_whole(staged, plan, state):
-        staged.unlink(missing_ok=True)
-        _stage(_draw(plan, job, people, state), plan, job)
-    job.part(plan).unlink(missing_ok=True)
-    ledger.publish(plan.release_id, file_hash(staged), job.now)
-    _rename(staged, job.final(plan))
+        job.staged(plan).unlink(missing_ok=True)
+    _stage(_draw(plan, job, people, state), plan, job)
+    _commit(plan, job, ledger)
+
+
+def _commit(plan: ReleasePlan, job: Job, ledger: Ledger) -> None:
+    """Commits the hash of the whole staged file, then gives it its public name."""
+    ledger.publish(plan.release_id, file_hash(job.staged(plan)), job.now)
+    _rename(job.staged(plan), job.final(plan))
 
 
 def _is_whole(staged: Path, plan: ReleasePlan, state: ReleaseState) -> bool:

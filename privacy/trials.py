@@ -20,7 +20,7 @@ import ibis.expr.types as ir
 import numpy as np
 import pandas as pd
 
-from privacy.bounding import bounded, totals
+from privacy.bounding import bounded, total, totals
 from privacy.inputs import Question
 from privacy.people import CONVERSION, VISIT, People
 from privacy.policy import MICROS, TrialPolicy, fixed_point
@@ -57,28 +57,36 @@ def component_bounds(policy: TrialPolicy) -> np.ndarray:
     return np.array([math.prod(bounds[part] for part in c) for c in COMPONENTS], dtype=float)
 
 
-def _outcomes(people: People, start: date, end: date) -> ir.Table:
-    """(person, visits, conversions, revenue) over the window, in micro-units before clipping."""
+def _outcomes(people: People, start: date, end: date, policy: TrialPolicy) -> ir.Table:
+    """(person, visits, conversions, revenue) over the window, in fixed-point units of each bound, not yet clipped.
+
+    Every event is clipped to the bound first, so that no sum can leave int64.
+    """
     epoch = date(1970, 1, 1)
     events = people.table("events")
     inside = events.filter(events.day.between((start - epoch).days, (end - epoch).days))
-    most = 2**50  # far above every bound; keeps the sums inside int64
-    return inside.group_by("person").agg(
-        visits=((inside.kind == VISIT).cast("int64") * MICROS).sum().cast("int64"),
-        conversions=((inside.kind == CONVERSION).cast("int64") * MICROS).sum().cast("int64"),
-        revenue=ibis.ifelse(inside.kind == CONVERSION, ibis.least(inside.micros, most), 0).sum().cast("int64"),
-    )
+    one = ibis.literal(MICROS, "int64")
+    size = {
+        "visits": ibis.ifelse(inside.kind == VISIT, one, 0),
+        "conversions": ibis.ifelse(inside.kind == CONVERSION, one, 0),
+        "revenue": ibis.ifelse(inside.kind == CONVERSION, inside.micros, 0),
+    }
+    sums = {}
+    for name, bound in policy.bounds().items():
+        fixed = fixed_point(bound)
+        sums[name] = total((ibis.least(size[name], fixed.micros) // fixed.step).cast("int64"))
+    return inside.group_by("person").agg(**sums)
 
 
 def rows(people: People, number: int, start: date, end: date, policy: TrialPolicy) -> ir.Table:
     """(person, cell, x) of one experiment, by its position in the question."""
     assigned = people.table("assigned")
     group = assigned.filter(assigned.experiment == number).select("person", "arm")
-    joined = group.left_join(_outcomes(people, start, end), "person")
+    joined = group.left_join(_outcomes(people, start, end, policy), "person")
     shares = {}
     for name, bound in policy.bounds().items():
         fixed = fixed_point(bound)
-        clipped = ibis.least(joined[name].fill_null(0), fixed.micros) // fixed.step
+        clipped = ibis.least(joined[name].fill_null(0), fixed.units)
         shares[name] = ((clipped * ONE) // fixed.units).cast("int64")
     base = joined.select("person", "arm", **shares)
     parts = []
