@@ -1,8 +1,9 @@
 """Colours, shapes and sizes that all charts share.
 
 A channel keeps its colour and shape on every page: both follow from its place among all channels of the workspace.
-The colours keep a contrast of at least 3 : 1 on white and on the dark page, and stay apart in the common forms of
-colour blindness (after Okabe and Ito, 2008, darkened); shape, label or dash says the same thing beside them.
+The colours keep a contrast of at least 3 : 1 on white and on the dark page, and were searched so that any two of them
+stay apart (CIE76 distance above 20) under full protanopia and deuteranopia; shape, label or dash says the same beside
+them.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-COLOURS = ("#0077BB", "#D55E00", "#12936B", "#C4649C", "#9A7500", "#7A6FD0", "#C43C4F", "#4E8A99")
+COLOURS = ("#0078C3", "#D25A00", "#00A587", "#782DFF", "#96965A", "#875A4B", "#6978FF", "#2D7887")
 SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right", "triangle-left")
 BASELINE = "#8A8F98"
 RULE = "#8A8F98"

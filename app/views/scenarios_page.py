@@ -17,7 +17,7 @@ from app.wording import Units, between, listed
 from contracts.errors import UserError
 from contracts.response import SteadyResponse
 
-PLAN, SOURCE, NOTICE = "scenario_plan", "scenario_source", "scenario_notice"
+PLAN, TOTAL, SOURCE, NOTICE = "scenario_plan", "scenario_total", "scenario_source", "scenario_notice"
 BUDGET, WIDTH, HOLD = "scenario_budget", "scenario_guardrail", "scenario_hold"
 
 
@@ -67,7 +67,7 @@ def _open_plan(s: Snapshot, response: SteadyResponse) -> None:
         return
     now = scenario.current(response)
     st.session_state[PLAN] = scenario.from_query(response.channels, st.query_params.to_dict(), now)
-    st.session_state[BUDGET] = float(round(st.session_state[PLAN].sum(), 2))
+    st.session_state[TOTAL] = float(round(st.session_state[PLAN].sum(), 2))
     st.session_state[SOURCE] = source
 
 
@@ -75,13 +75,12 @@ def _settings(response: SteadyResponse, units: Units) -> Desk:
     budget, width, hold = st.columns([2, 2, 1.4], vertical_alignment="bottom")
     share = width.slider(
         "Guardrails: most that a channel may move from now",
-        min_value=5, max_value=100, value=st.session_state.get(WIDTH, round(100 * scenario.GUARDRAIL)), step=5,
+        min_value=5, max_value=100, value=round(100 * scenario.GUARDRAIL), step=5,
         format="± %d %%", key=WIDTH, persist_state="session",
     )  # fmt: skip
     low, high = scenario.guardrails(response, share / 100)
     desk = Desk(response, units, low, high)
-    keep = st.session_state[BUDGET]
-    st.session_state[BUDGET] = keep  # a value set before the widget survives a change of page
+    st.session_state[BUDGET] = st.session_state[TOTAL]  # a widget's own state does not outlive a change of page
     budget.number_input(
         f"Budget, {units.currency} per {units.period}",
         min_value=0.0, step=_step(scenario.current(response).sum()), format="%.0f", key=BUDGET,
@@ -151,7 +150,7 @@ def _move(desk: Desk, i: int, value: float) -> None:
     plan[i] = value
     if not st.session_state.get(HOLD):
         st.session_state[PLAN] = plan
-        st.session_state[BUDGET] = float(plan.sum())
+        st.session_state[TOTAL] = float(plan.sum())
         return
     keep = desk.locked
     keep[i] = True
@@ -159,11 +158,12 @@ def _move(desk: Desk, i: int, value: float) -> None:
 
 
 def _budget_moved(desk: Desk) -> None:
+    st.session_state[TOTAL] = float(st.session_state[BUDGET])
     _fit_to_budget(desk, st.session_state[PLAN].copy(), desk.locked)
 
 
 def _fit_to_budget(desk: Desk, plan: np.ndarray, keep: list[bool]) -> None:
-    budget = float(st.session_state[BUDGET])
+    budget = float(st.session_state[TOTAL])
     held = scenario.hold_total(plan, budget, keep, desk.low, desk.high)
     if held is None:
         st.session_state[PLAN] = plan
@@ -174,7 +174,7 @@ def _fit_to_budget(desk: Desk, plan: np.ndarray, keep: list[bool]) -> None:
 
 
 def _optimise(desk: Desk) -> None:
-    budget = float(st.session_state[BUDGET])
+    budget = float(st.session_state[TOTAL])
     low, high = scenario.hold_locked(desk.low, desk.high, st.session_state[PLAN], desk.locked)
     refusal = scenario.feasible(low, high, budget, desk.units)
     if refusal:
@@ -188,7 +188,7 @@ def _optimise(desk: Desk) -> None:
 
 def _reset(desk: Desk) -> None:
     plan = scenario.current(desk.response)
-    st.session_state[PLAN], st.session_state[BUDGET] = plan, float(plan.sum())
+    st.session_state[PLAN], st.session_state[TOTAL] = plan, float(plan.sum())
     for channel in desk.response.channels:
         st.session_state[_lock(channel)] = False
     st.query_params.clear()
@@ -202,7 +202,7 @@ def _notices(desk: Desk, outcome: Comparison) -> None:
     notice = st.session_state.pop(NOTICE, "")
     if notice:
         st.warning(common.plain(notice), icon=":material/warning:")
-    planned, budget = float(outcome.rows["spend"].sum()), float(st.session_state[BUDGET])
+    planned, budget = float(outcome.rows["spend"].sum()), float(st.session_state[TOTAL])
     if abs(planned - budget) > 0.005 * max(budget, 1.0):
         money = desk.units.money
         st.warning(

@@ -1,0 +1,97 @@
+"""The door to the warehouse."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import app_sample_warehouse as sample
+import duckdb
+import numpy as np
+import pandas as pd
+import pytest
+
+from app import store
+from app.store import Snapshot
+from contracts.errors import ContractError, WorkspaceError
+
+
+def test_snapshot_holds_the_contract(snapshot: Callable[[str], Snapshot]) -> None:
+    s = snapshot("full")
+    assert s.meta.kpi == "conversions"
+    assert s.meta.user_level
+    assert set(s.effects["scope"]) == {"total", "week"}
+    assert len(s.kpi) == 12 * 78 * 3
+    assert not s.empty
+
+
+def test_response_is_rebuilt_exactly(snapshot: Callable[[str], Snapshot]) -> None:
+    got, want = snapshot("full").response, sample.world().response
+    assert got is not None
+    assert (got.channels, got.geos) == (want.channels, want.geos)
+    for name in ("amplitude", "unit", "half_saturation", "slope", "current_spend", "observed_max", "weights"):
+        np.testing.assert_allclose(getattr(got, name), getattr(want, name))
+
+
+def test_response_refuses_a_missing_row(warehouse: Callable[[str], Path]) -> None:
+    with duckdb.connect(str(warehouse("full")), read_only=True) as con:
+        draws = con.execute("SELECT * FROM response_draws").df()
+    with pytest.raises(ContractError, match=r"one row per draw, geo and channel"):
+        store.response(draws.iloc[1:])
+    with pytest.raises(ContractError, match=r"one row per draw, geo and channel"):
+        store.response(pd.concat([draws.iloc[1:], draws.iloc[-1:]]))
+
+
+def test_an_empty_warehouse_is_empty_and_has_no_response(snapshot: Callable[[str], Snapshot]) -> None:
+    s = snapshot("empty")
+    assert s.empty
+    assert s.response is None
+
+
+def test_missing_file_says_what_to_run(tmp_path: Path) -> None:
+    with pytest.raises(WorkspaceError, match=r"no warehouse at .*none\.duckdb; run `plumb run`"):
+        store.load(tmp_path / "none.duckdb")
+
+
+def test_a_file_that_is_no_database(tmp_path: Path) -> None:
+    path = tmp_path / "broken.duckdb"
+    path.write_bytes(b"not a database at all" * 500)
+    with pytest.raises(WorkspaceError, match=r"broken\.duckdb is not a readable warehouse"):
+        store.load(path)
+
+
+def test_a_warehouse_of_another_version(tmp_path: Path) -> None:
+    path = tmp_path / "old.duckdb"
+    with duckdb.connect(str(path)) as con:
+        con.execute("CREATE TABLE v_kpi (geo VARCHAR)")
+    with pytest.raises(WorkspaceError, match=r"old\.duckdb was made by another version"):
+        store.load(path)
+
+
+def test_unset_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(store.ENV, raising=False)
+    with pytest.raises(WorkspaceError, match=r"PLUMB_WAREHOUSE is not set"):
+        store.warehouse_path()
+
+
+def test_fingerprint_changes_when_the_file_is_replaced(tmp_path: Path) -> None:
+    path = sample.write(tmp_path / "w.duckdb", sample.Tables())
+    before = store.fingerprint(path)
+    assert store.fingerprint(path) == before
+    sample.write(tmp_path / "new.duckdb", sample.Tables()).replace(path)
+    assert store.fingerprint(path) != before
+
+
+def test_reading_leaves_the_file_as_it_is(warehouse: Callable[[str], Path]) -> None:
+    path = warehouse("one_period")
+    before = path.read_bytes()
+    store.load(path)
+    assert path.read_bytes() == before
+    assert not path.with_suffix(".duckdb.wal").exists()
+
+
+def test_latest_keeps_the_newest_row_of_a_key(snapshot: Callable[[str], Snapshot]) -> None:
+    old = snapshot("full").credit.iloc[:3]
+    new = old.assign(as_of=old["as_of"] + timedelta(days=1), mean=1.0)
+    assert (store.latest(pd.concat([new, old], ignore_index=True), "v_credit")["mean"] == 1.0).all()
