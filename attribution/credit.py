@@ -208,9 +208,9 @@ def _release_credits(
 def credits(
     releases: Sequence[Release],
     channels: Sequence[str],
-    *,
     draws: int = 2000,
-    seed: int,
+    seed: int = 0,
+    *,
     models: Sequence[str] = MODELS,
 ) -> tuple[Credit, ...]:
     """Credit per release (one a fiscal quarter), metric, model and channel, plus 'unattributed' (no recorded touch).

@@ -22,8 +22,7 @@ from scipy import linalg
 
 PHI = np.array([0.0, 0.15, 0.3, 0.45, 0.6, 0.75, 0.87, 0.95])
 WHITE = np.array([0.0, 0.35, 0.7])
-WHITE_PRIOR = np.array([0.6, 0.25, 0.15])
-SIGMA_POWER, PHI_POWER = 0.5, 0.5
+WHITE_PRIOR = np.array([0.8, 0.15, 0.05])  # mostly AR(1) alone; long memory under white noise is the rarer case
 SIGMA = np.geomspace(0.06, 3.2, 16)  # times the residual sd of ordinary least squares
 
 
@@ -135,9 +134,8 @@ def sum_effect(history: History, window: Window, prior: np.ndarray) -> SumEffect
     residual = history.gap - history.design @ fit[0]
     sigmas = SIGMA * float(np.sqrt(residual @ residual / (len(residual) - 2)))
     cells = [(_cell(history, window, prior, sigmas, p, w), p) for p in PHI for w in WHITE]
-    # Flat prior on sigma (hence + log sigma on a logarithmic grid) and the 1/sqrt(1 − phi²) prior of a stationary
-    # AR(1).
-    log_weight = np.concatenate([c[0] + SIGMA_POWER * np.log(sigmas) - PHI_POWER * np.log1p(-(p**2)) for c, p in cells])
+    # Prior: flat in phi, sigma^-1/2 in sigma, which is + log(sigma) / 2 on a logarithmic grid.
+    log_weight = np.concatenate([c[0] + 0.5 * np.log(sigmas) for c, _ in cells])
     prior_mass = np.repeat(np.outer(np.gradient(PHI), WHITE_PRIOR).ravel(), len(sigmas))
     weight = prior_mass * np.exp(log_weight - log_weight.max())
     weight /= weight.sum()

@@ -72,12 +72,23 @@ def _columns(factor: np.ndarray, times: np.ndarray, centre: float, period_days: 
 
 
 def _fit_gap(
-    rows: TestRows, control: ControlFactor, y: np.ndarray, variance: np.ndarray, level: float, period_days: int
+    name: str,
+    rows: TestRows,
+    control: ControlFactor,
+    y: np.ndarray,
+    variance: np.ndarray,
+    level: float,
+    period_days: int,
 ) -> tuple[SumEffect, np.ndarray, np.ndarray]:
     """The effect in shares of `level`, and the periods used before (P,) and during (n,) the test."""
     usable = np.isfinite(y) & np.isfinite(control.factor)
     pre, win = rows.pre[usable[rows.pre]], rows.window[usable[rows.window]]
     gap = y / level - control.factor
+    if np.ptp(gap[pre]) < 1e-12:
+        raise ContractError(
+            f"experiment {name!r}: treated and control KPI move in exact proportion before the test, which real "
+            "outcomes do not; check that they are not copies of one series."
+        )
     noise = variance / level**2 + control.released_variance
     own = (control.weights**2 * control.own_variance[:, None]).sum(axis=0) + control.released_variance
     centre = float(pre.mean())
@@ -131,14 +142,10 @@ def geo_fit(
             f"experiment {experiment.name!r}: the treated KPI before the test is {level:.3g} per period, which noise "
             "alone can give; a geo test needs treated geos with a clearly positive KPI."
         )
-    effect, pre, win = _fit_gap(rows, control, y, variance, level, panel.period_days)
+    effect, pre, win = _fit_gap(experiment.name, rows, control, y, variance, level, panel.period_days)
     # Periods of the window without a value are taken to have had the mean effect of the others.
     stretch = len(rows.window) / len(win)
     mean, scale = level * stretch * effect.mean, level * stretch * effect.scale
-    if not scale > 0:
-        raise ContractError(
-            f"experiment {experiment.name!r}: treated and control KPI move in exact proportion; check them."
-        )
     released = (level * stretch) ** 2 * effect.released_variance
     estimate = LiftEstimate(
         experiment=experiment.name, estimator=ESTIMATOR, kind="geo", channel=experiment.channel, arm="",

@@ -205,6 +205,7 @@ def _estimate(
         noise_variance_share=released / variance,
         spend_delta=float("nan") if spend_delta is None else spend_delta, spend_delta_se=0.0,
         evidence_ids=(f"experiment:{experiment.name}", release.release_id),
+        arm_ratio=people / control.people,
     )  # fmt: skip
 
 

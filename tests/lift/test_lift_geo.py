@@ -169,6 +169,8 @@ def test_refusals_say_what_to_do() -> None:
         flat = kpi.copy()
         flat[:3] = 7.0
         geo_lift(geo_test(p, 3, 40, 47), panel(flat, variance))
+    with pytest.raises(ContractError, match="move in exact proportion before the test"):
+        geo_lift(geo_test(p, 3, 40, 47), panel(np.outer(np.arange(1, 13), kpi[0]), variance))
     with pytest.raises(ContractError, match="outside the panel"):
         late = geo_test(p, 3, 40, 47)
         geo_lift(replace(late, start=late.end + timedelta(days=900), end=late.end + timedelta(days=930)), p)

@@ -121,6 +121,7 @@ def test_incremental_outcome_is_the_difference_times_the_people() -> None:
         assert e.std_error == pytest.approx(d.std_error * d.treated_people, rel=0.01)
         assert (e.p_value < 0.1) == (not e.p05 <= 0 <= e.p95)
         assert e.evidence_ids == ("experiment:mail", "trials-1")
+        assert e.arm_ratio == pytest.approx(d.treated_people / d.control_people)
     assert sum(e.spend_delta for e in estimates if e.metric == "visits") == pytest.approx(900.0)
     assert np.isnan(trial_lifts(MAIL, release, spend_delta=None)[0].spend_delta)
 
