@@ -112,11 +112,11 @@ def replace_text(path: Path, text: str) -> None:
 class Draft:
     """A folder being filled; `commit` turns it into an artifact. Left behind by a kill, it is wiped by `begin`."""
 
-    def __init__(self, runs: Path, step: str, key: str) -> None:
+    def __init__(self, runs: Path, step: str, key: str, started_at: datetime | None = None) -> None:
         self.step, self.key = step, key
         self.final = runs / step / key
         self.folder = runs / step / f".{key}.partial"
-        self.started_at = utc_now()
+        self.started_at = started_at or utc_now()
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
 

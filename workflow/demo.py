@@ -78,7 +78,7 @@ def compare(root: Path) -> list[dict[str, Any]]:
     lifts = read_view(warehouse, "v_lift")
     rows = []
     for channel in truth.index:
-        row: dict[str, Any] = {"channel": channel, "truth": float(truth.at[channel, "incremental"])}
+        row: dict[str, Any] = {"channel": channel, "truth": _number(truth, channel, "incremental")}
         row["model"] = _interval(effects, channel, ("mean", "p05", "p95"))
         row["lift"] = _lifts(lifts[(lifts["channel"] == channel) & (lifts["metric"] == "conversions")])
         row["last_touch"] = _interval(factors, channel, ("credited",))
@@ -88,11 +88,15 @@ def compare(root: Path) -> list[dict[str, Any]]:
     return rows
 
 
+def _number(frame: pd.DataFrame, channel: str, column: str) -> float:
+    return float(frame[column].astype(float).loc[channel])
+
+
 def _interval(frame: pd.DataFrame, channel: str, columns: tuple[str, ...]) -> list[float] | None:
     if channel not in frame.index:
         return None
-    values = frame[list(columns)].astype(float).to_numpy()[frame.index.get_loc(channel)].tolist()
-    return None if any(v != v for v in values) else values
+    row = frame.loc[[channel], list(columns)].astype(float).to_numpy()[0]
+    return None if (row != row).any() else [float(v) for v in row]
 
 
 def _lifts(rows: pd.DataFrame) -> list[dict[str, Any]]:

@@ -123,7 +123,7 @@ def _without_geo(
     root: Path, given: dict[str, Any], paths: dict[str, list[str]], tables: dict[str, TextTable]
 ) -> list[str]:
     """Inputs whose geo is to be fixed: when one lacks the column, the events too count nationally."""
-    out = [n for n in ("spend", "controls") if n in tables and not tables[n].has("geo")]
+    out: list[str] = [n for n in ("spend", "controls") if n in tables and not tables[n].has("geo")]
     if "events" in paths:
         try:
             names = header(guess.first_file(root, paths["events"]))

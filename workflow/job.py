@@ -18,7 +18,7 @@ from contracts.release import Release
 from workflow.artifacts import Artifact, digest_of, file_hash, keyed_file_hash
 from workflow.config import Config, EventsInput, TableInput, load
 from workflow.files_in import resolve
-from workflow.panel_build import from_panel, from_releases
+from workflow.panel_build import check_public, from_panel, from_releases
 from workflow.paths import Workspace, read_secret
 from workflow.tables_in import PublicTables, read_experiments, read_public
 
@@ -99,7 +99,7 @@ class Job:
         if self.panel_door:
             _ = (self._panel_input, self.experiments)
         else:
-            _ = self.public
+            check_public(self.config, self.public)
 
     @cached_property
     def panel(self) -> Panel:

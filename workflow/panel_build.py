@@ -72,6 +72,17 @@ def from_releases(config: Config, public: PublicTables, releases: Sequence[Relea
     )  # fmt: skip
 
 
+def check_public(config: Config, public: PublicTables) -> None:
+    """Raises InputError, before anything is released, for a hole in the controls that the panel would meet later."""
+    start, spend = config.project.week_start, public.spend
+    weeks = tuple(
+        w for w in public.weeks if spend is None or week_of(spend.first, start) <= w <= spend.last
+    )  # fmt: skip
+    geos = tuple(g for g in public.geos if g != OTHER_GEO)
+    _controls(public.controls, geos, weeks, start)
+    _population(public.controls, geos)
+
+
 def _grid(rows: pd.DataFrame, column: str, geos: tuple[str, ...], weeks: tuple[date, ...]) -> np.ndarray:
     """(G, T) of one column; cells that no release holds are NaN."""
     wide = rows.pivot(index="geo", columns="week", values=column)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from datetime import datetime
 
 import pandas as pd
 
@@ -23,7 +24,7 @@ from privacy.room import (
     verify_ledger,
 )
 from privacy.room import epsilon_of as nano_epsilon
-from workflow.artifacts import Draft, digest_of, file_hash, find
+from workflow.artifacts import Draft, digest_of, file_hash, find, utc_now
 from workflow.job import Job, Outcome
 from workflow.paths import require_space
 from workflow.people_inputs import ledger_paths, people_inputs, question, raw_zone, utc_clock
@@ -92,11 +93,12 @@ def advance_release(job: Job, *, build: bool) -> Outcome:
     missing = [p for p in plans if _slot(p.measure, ";".join(p.blocks), p.experiment) not in held]
     if missing and not build:
         raise MissingStep(f"{len(missing)} releases are not published yet; run: plumb release")
+    begun = utc_now()
     if build:
         _publish(job, plans, bool(missing))
         held = published(job)
     job.releases = _in_order(held)
-    return _done(job, _record(job, older, made=bool(missing)))
+    return _done(job, _record(job, older, begun, made=bool(missing)))
 
 
 def _done(job: Job, outcome: Outcome) -> Outcome:
@@ -128,13 +130,13 @@ def _move(report: Report, done: int, total: int) -> None:
     report(done / max(total, 1), None)
 
 
-def _record(job: Job, older: list[str], made: bool) -> Outcome:
+def _record(job: Job, older: list[str], begun: datetime, made: bool) -> Outcome:
     """The step's artifact: which releases there are, with their hashes. It costs nothing to write it again."""
     hashes = {r.release_id: str(r.metadata["file_hash"]) for r in job.releases}
     key = digest_of({"releases": hashes, "older": older})[:32]
     artifact = find(job.workspace.runs, NAME, key)
     if artifact is None:
-        draft = Draft(job.workspace.runs, NAME, key)
+        draft = Draft(job.workspace.runs, NAME, key, started_at=begun)
         draft.path("releases.json").write_text(json.dumps(hashes, indent=1), encoding="utf-8")
         people = {k: v for k, v in job.input_hashes.items() if k.split(":")[0] in ("events", "assignments")}
         artifact = draft.commit(job.run_id, people, {"older_question": older})

@@ -25,9 +25,9 @@ def broken(*keys: str, value: object) -> dict[str, Any]:
 
 
 CASES = [
-    (("privacy", "rho_per_user_quater"), 0.2, r"\[privacy\] rho_per_user_quater is not .*; did you mean rho_per_user_quarter\?"),
+    (("privacy", "rho_per_user_quater"), 0.2, r"rho_per_user_quater is not .*; did you mean rho_per_user_quarter\?"),
     (("privcy",), {"delta": 1e-6}, r"\[privcy\] is not a known key; did you mean privacy\?"),
-    (("privacy", "kpi", "conversions"), {"bound": 0, "share": 0.5}, r"\[privacy.kpi.conversions\] bound is 0; it must be"),
+    (("privacy", "kpi", "revenue", "bound"), 0, r"\[privacy.kpi.revenue\] bound is 0; it must be greater than 0"),
     (("privacy", "delta"), 2, r"\[privacy\] delta is 2; it must be less than"),
     (("privacy", "shares", "kpi"), 0.9, r"\[privacy\] shares: the shares add up to 1.4; lower some"),
     (("project", "kpi"), "sales", r"\[project\] kpi is 'sales'; use 'conversions' or 'revenue'"),
