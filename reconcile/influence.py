@@ -6,8 +6,9 @@ with their iterated weight (dof + 1) / (dof + z²), so an outlier weighs little.
 
     weight of source s for channel c = v' H_s v / v' H v,
 
-which sums to 1 over the sources. Parameters of the credit biases live in the credit source only, so its weight is that
-of its effective precision, after the biases are integrated out. A source's conflict is the normal score of its
+which sums to 1 over the sources. What the model says about q given I ties a test to its channel's total and tells
+nothing without the test, so it counts with the lifts. The credit biases live in the credit source only, so its weight
+is that of its effective precision, after they are integrated out. A source's conflict is the normal score of its
 observed value under the prediction from all other sources (DESIGN section 5).
 """
 
@@ -22,8 +23,7 @@ from scipy.special import log_ndtr, ndtri_exp
 from reconcile.inputs import PoolPriors, Prepared
 from reconcile.model import lift_groups
 
-Source = Literal["prior", "mmm", "lift", "credit"]
-SOURCES: tuple[Source, ...] = ("prior", "mmm", "lift", "credit")
+Source = Literal["prior", "mmm", "secant", "lift", "credit"]
 STEPS = 30  # Gauss-Newton steps; each moves a log by at most STEP
 STEP = 0.5
 PREDICTIVE_DRAWS = 4000
@@ -60,25 +60,28 @@ def _robust(z2: np.ndarray, dof: float | np.ndarray) -> np.ndarray:
 
 
 def _levels(data: Prepared, priors: PoolPriors, point: Point) -> dict[Source, Quadratic]:
-    """Prior (channels that no model holds) and MMM: quadratic in (log I, log q)."""
-    n, size = len(data.mean), len(point.theta)
-    c = len(data.from_mmm)
+    """Prior (channels that no model holds), MMM, and the secants given the totals: quadratic in (log I, log q)."""
+    n, c, size = len(data.mean), len(data.from_mmm), len(point.theta)
     off = point.theta[:n] - data.mean
-    held = np.concatenate([data.from_mmm, data.from_mmm[data.lift_channel]])
+    cov = data.cov.copy()
+    channels = np.flatnonzero(data.from_mmm)
+    weight = _robust(off[channels] ** 2 / (np.diag(cov)[channels] + priors.mmm_bias_sd**2), priors.dof)
+    cov[channels, channels] += priors.mmm_bias_sd**2 / weight
+    totals, joint = np.linalg.inv(cov[:c, :c]), np.linalg.inv(cov)
+    joint[:c, :c] -= totals
+    # Channels outside the model are independent of it, so the precision of the totals has two blocks.
+    outside = ~data.from_mmm
+    parts: dict[Source, np.ndarray] = {
+        "prior": totals * np.outer(outside, outside),
+        "mmm": totals * np.outer(data.from_mmm, data.from_mmm),
+        "secant": joint,
+    }
     out: dict[Source, Quadratic] = {}
-    for source, at in (("prior", np.flatnonzero(~held)), ("mmm", np.flatnonzero(held))):
+    for source, precision in parts.items():
         information, gradient = np.zeros((size, size)), np.zeros(size)
-        if len(at):
-            cov = data.cov[np.ix_(at, at)].copy()
-            if source == "mmm":
-                channels = np.flatnonzero(at < c)
-                scale2 = np.diag(cov)[channels] + priors.mmm_bias_sd**2
-                weight = _robust(off[at[channels]] ** 2 / scale2, priors.dof)
-                cov[channels, channels] += priors.mmm_bias_sd**2 / weight
-            precision = np.linalg.inv(cov)
-            information[np.ix_(at, at)] = precision
-            gradient[at] = precision @ off[at]
-        out["mmm" if source == "mmm" else "prior"] = Quadratic(information, gradient)
+        m = len(precision)
+        information[:m, :m], gradient[:m] = precision, precision @ off[:m]
+        out[source] = Quadratic(information, gradient)
     return out
 
 
@@ -149,13 +152,14 @@ def quadratics(data: Prepared, priors: PoolPriors, point: Point, left: Left = Le
     return out
 
 
-def weights(data: Prepared, priors: PoolPriors, point: Point) -> dict[Source, np.ndarray]:
-    """Share (C,) of each source in the precision of log I; the four sum to 1 (module docstring gives the formula)."""
+def weights(data: Prepared, priors: PoolPriors, point: Point) -> dict[str, np.ndarray]:
+    """Share (C,) of 'prior', 'mmm', 'lift' and 'credit' in the precision of log I; they sum to 1 (module docstring)."""
     parts = quadratics(data, priors, point)
     total = np.sum([q.information for q in parts.values()], axis=0)
     v = np.linalg.inv(total)[:, : len(data.from_mmm)]
     whole = np.einsum("ic,ij,jc->c", v, total, v)
-    return {s: np.einsum("ic,ij,jc->c", v, parts[s].information, v) / whole for s in SOURCES}
+    share = {s: np.einsum("ic,ij,jc->c", v, q.information, v) / whole for s, q in parts.items()}
+    return {s: share[s] for s in ("prior", "mmm", "credit")} | {"lift": share["lift"] + share["secant"]}
 
 
 def _without(data: Prepared, priors: PoolPriors, point: Point, left: Left) -> tuple[np.ndarray, np.ndarray]:

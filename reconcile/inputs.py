@@ -116,7 +116,7 @@ class PoolPriors:
 
     mmm_bias_sd: float = 0.15  # scale of the Student-t bias of the uncalibrated model, per channel
     lift_bias_sd: float = 0.1  # share of the effect by which a test may miss the period's effect (sd)
-    model_bias_sd: float = 1.0  # level of one credit model over all channels
+    model_bias_sd: float = 2.0  # level of one credit model over all channels: credit alone tells no level
     family_bias_sd: float = 0.5  # shift of a channel family, shared by the credit models
     channel_bias_scale: float = 0.5  # HalfNormal scale of the spread of Student-t channel biases
     channel_spread_min: float = 0.05  # credit is never a fixed multiple of cause to better than this

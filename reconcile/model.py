@@ -43,7 +43,7 @@ class Sampled:
     log_credit: np.ndarray  # (S, P)
     biases: dict[str, np.ndarray]  # model (S, J), family (S, F), channel (S, C), tau (S,), rule_spread (S,)
     rhat: float
-    ess: float
+    ess: float  # of the published figures: log I and log credit
     divergences: int
     draws: int
 
@@ -87,12 +87,13 @@ def _lift_likelihood(data: Prepared, priors: PoolPriors, log_i: jax.Array, log_q
 
 
 def _credit_likelihood(data: Prepared, priors: PoolPriors, log_i: jax.Array) -> None:
+    heavy = dist.StudentT(priors.dof, 0.0, 1.0)
     c, j, f = len(data.family), len(data.models), int(data.family.max()) + 1
     at = data.credit_channel
     family = numpyro.sample("family", dist.Normal(0.0, priors.family_bias_sd).expand([f]).to_event(1))
     tau = priors.channel_spread_min + numpyro.sample("tau_raw", dist.HalfNormal(priors.channel_bias_scale))
     spread = priors.rule_spread_min + numpyro.sample("rule_spread_raw", dist.HalfNormal(priors.rule_spread_scale))
-    channel = numpyro.sample("channel", dist.StudentT(priors.dof, 0.0, tau).expand([c]).to_event(1))
+    channel = tau * numpyro.sample("channel_t", heavy.expand([c]).to_event(1))
     base = log_i + family[data.family] + channel
     # The level of a model plus the mean over its channels is what the credits pin down: sampled as one figure.
     top = numpyro.sample("top", dist.Normal(base[at].mean(), priors.model_bias_sd).expand([j]).to_event(1))
@@ -105,10 +106,10 @@ def _credit_likelihood(data: Prepared, priors: PoolPriors, log_i: jax.Array) -> 
         own = numpyro.sample("log_credit_near", dist.StudentT(priors.dof, expected[near], spread).to_event(1))
         log_credit = log_credit.at[near].set(own)
     if len(far):
-        off = numpyro.sample("log_credit_far", dist.StudentT(priors.dof, 0.0, 1.0).expand([len(far)]).to_event(1))
+        off = numpyro.sample("log_credit_far", heavy.expand([len(far)]).to_event(1))
         log_credit = log_credit.at[far].add(spread * off)
     numpyro.sample("credit", dist.Normal(jnp.exp(log_credit), data.credit_sd).to_event(1), obs=data.credit)
-    for name, value in (("model", level), ("tau", tau), ("rule_spread", spread)):
+    for name, value in (("model", level), ("channel", channel), ("tau", tau), ("rule_spread", spread)):
         numpyro.deterministic(name, value)
     numpyro.deterministic("log_credit", log_credit)
 
@@ -125,22 +126,23 @@ def pooled_model(data: Prepared, priors: PoolPriors) -> None:
 
 def _run(data: Prepared, priors: PoolPriors, seed: int, draws: int) -> Sampled:
     start = {"log_credit_near": np.log(data.credit[data.centred])} if data.centred.any() else {}
-    kernel = NUTS(pooled_model, target_accept_prob=0.85, init_strategy=init_to_value(values=start))
+    kernel = NUTS(pooled_model, target_accept_prob=0.95, init_strategy=init_to_value(values=start))
     mcmc = MCMC(
         kernel, num_warmup=WARMUP, num_samples=draws, num_chains=CHAINS, chain_method="vectorized", progress_bar=False
     )
     mcmc.run(jax.random.PRNGKey(seed), data, priors, extra_fields=("diverging",))
     chains = {k: np.asarray(v) for k, v in mcmc.get_samples(group_by_chain=True).items()}
-    watched = [chains[k] for k in ("log_i", "log_credit", "tau") if k in chains]
-    flat = {k: v.reshape(-1, *v.shape[2:]) for k, v in chains.items()}
+    published = [v for k, v in chains.items() if k in ("log_i", "log_credit")]
+    watched = [*published, *(chains[k] for k in ("tau", "model") if k in chains)]
     s = CHAINS * draws
+    flat = {k: v.reshape(s, *v.shape[2:]) for k, v in chains.items()}
     return Sampled(
         log_i=flat["log_i"],
         log_q=flat["log_q"],
         log_credit=flat.get("log_credit", np.empty((s, 0))),
         biases={k: flat[k] for k in ("model", "family", "channel", "tau", "rule_spread") if k in flat},
         rhat=max(float(np.max(split_gelman_rubin(v))) for v in watched),
-        ess=min(float(np.min(effective_sample_size(v))) for v in watched),
+        ess=min(float(np.min(effective_sample_size(v))) for v in published),
         divergences=int(np.asarray(mcmc.get_extra_fields()["diverging"]).sum()),
         draws=s,
     )

@@ -12,7 +12,7 @@ import pandas as pd
 
 from contracts.errors import GateFailed
 from contracts.intervals import INTERVAL, summarise
-from reconcile.influence import SOURCES, Point, Source, credit_conflict, lift_conflict, weights
+from reconcile.influence import Point, credit_conflict, lift_conflict, weights
 from reconcile.inputs import MmmEvidence, PoolInputs, PoolPriors, Prepared, prepare
 from reconcile.model import MIN_ESS, Sampled, sample
 
@@ -30,10 +30,10 @@ FACTOR_COLUMNS = (
 
 @dataclass(frozen=True, slots=True)
 class Diagnostics:
-    """Health of the sampler over log I, log credit and the spread of biases."""
+    """Health of the sampler."""
 
-    rhat: float  # largest split R-hat
-    ess: float  # smallest effective sample size
+    rhat: float  # largest split R-hat of the published figures and the credit biases
+    ess: float  # smallest effective sample size of the published figures
     divergences: int
     draws: int
 
@@ -60,7 +60,6 @@ def reconcile(inputs: PoolInputs, priors: PoolPriors = PoolPriors(), *, seed: in
         )
     point = _point(data, drawn)
     share = weights(data, priors, point)
-    assert set(share) == set(SOURCES)
     by_channel, by_row = _conflicts(inputs, data, priors, point, seed)
     return Reconciled(
         channels=inputs.channels,
@@ -99,11 +98,12 @@ def _conflicts(
         channel = int(data.lift_channel[k])
         found = by_channel.setdefault(channel, [])
         rest = "model" if data.from_mmm[channel] else "other evidence"
-        z = lift_conflict(data, priors, point, every, k, seed)
+        up = data.lift_sign[k]  # z > 0: the test shows a larger effect than the rest, whichever way spend was moved
+        z = up * lift_conflict(data, priors, point, every, k, seed)
         if abs(z) > CONFLICT_Z:
             found.append(f"lift {estimate.experiment} and {rest} disagree: z = {z:.1f}")
         elif int((data.lift_channel == channel).sum()) > 1:
-            z = lift_conflict(data, priors, point, frozenset({k}), k, seed)
+            z = up * lift_conflict(data, priors, point, frozenset({k}), k, seed)
             if abs(z) > CONFLICT_Z:
                 found.append(f"lift {estimate.experiment} and the other lifts disagree: z = {z:.1f}")
     by_row: dict[int, str] = {}
@@ -119,7 +119,7 @@ def _factors(
     inputs: PoolInputs,
     data: Prepared,
     drawn: Sampled,
-    share: dict[Source, np.ndarray],
+    share: dict[str, np.ndarray],
     by_channel: dict[int, list[str]],
     by_row: dict[int, str],
 ) -> pd.DataFrame:
