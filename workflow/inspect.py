@@ -27,7 +27,8 @@ def status_of(job: Job) -> dict[str, Any]:
                 row["state"] = "up to date" if outcome.status == "done" else outcome.status
                 row["reason"] = outcome.reason
             except MissingStep:
-                row["state"], blocked = ("stale" if made else "never run"), True
+                row["state"] = "stale" if made else "never run"
+                blocked = step != "check"  # nothing is made from a check
             except PlumblineError as error:
                 row["state"], row["reason"], blocked = "blocked", str(error), True
         rows.append(row)
