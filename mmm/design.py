@@ -1,0 +1,241 @@
+"""Panel and specification to the arrays that the model multiplies. Everything is per geo level and per head.
+
+| on paper | here | dims | unit |
+|---|---|---|---|
+| L_g | level | geo | mean observed KPI per period |
+| y*/L | outcome | geo, period | relative to the level; 0 where missing |
+| tau²/L² | noise | geo, period | relative to the level |
+| x | exposure | geo, period, channel | per head, channel mean of positive values = 1 |
+| Phi | common | period, basis | trend and season, shared by all geos |
+| B_g | local | period, basis | intercept and slow trend of one geo |
+| z | controls | geo, period, control | standardised |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from contracts.errors import ContractError
+from contracts.panel import Panel
+from mmm.lifts import LiftTerm
+from mmm.spec import LogNormalPrior, ModelSpec
+
+MIN_PERIODS = 26
+MIN_GEOS_FOR_SHOCK = 3  # a common weekly shock and one geo's own residual cannot be told apart with fewer
+
+
+@dataclass(frozen=True, slots=True)
+class LiftRows:
+    """The lift tests on the channels' exposure scale, stacked to one array each."""
+
+    channel: np.ndarray  # (K,) int
+    exposure: np.ndarray  # (K, G, T) factual exposure per head
+    counterfactual: np.ndarray  # (K, G, T)
+    weight: np.ndarray  # (K, G, T) coverage inside scope and window, 0 elsewhere
+    mean: np.ndarray  # (K,) KPI units
+    std_error: np.ndarray  # (K,)
+    bias_sd: np.ndarray  # (K,)
+    dof: np.ndarray  # (K,), inf for normal
+    correlation: np.ndarray  # (K, K) of the tests' errors
+
+
+@dataclass(frozen=True, slots=True)
+class Design:
+    """All constants of the model. Channels are the paid ones with any exposure, then the organic ones."""
+
+    channels: tuple[str, ...]
+    paid: np.ndarray  # (C,) bool
+    level: np.ndarray  # (G,)
+    size: np.ndarray  # (G,) people, mean 1
+    outcome: np.ndarray  # (G, T)
+    observed: np.ndarray  # (G, T) bool
+    noise: np.ndarray  # (G, T)
+    exposure: np.ndarray  # (G, T, C)
+    exposure_scale: np.ndarray  # (C,) media units per head that make exposure 1
+    common: np.ndarray  # (T, P)
+    common_mean: np.ndarray  # (P,)
+    common_kind: np.ndarray  # (P,) 0 fixed scale, 1 trend step (scaled by trend_sd)
+    common_sd: np.ndarray  # (P,) prior sd, before the trend scale where kind is 1
+    local: np.ndarray  # (T, Q)
+    local_kind: np.ndarray  # (Q,) as common_kind, with geo_trend_sd
+    local_sd: np.ndarray  # (Q,)
+    controls: np.ndarray  # (G, T, K)
+    control_sd: float  # prior sd of a control's coefficient
+    shock: bool
+    lags: int
+    effect_location: np.ndarray  # (C,) prior of log total contribution, KPI units
+    effect_scale: np.ndarray  # (C,)
+    lifts: LiftRows
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(G, T, C)."""
+        return self.exposure.shape
+
+
+def build_design(panel: Panel, spec: ModelSpec, terms: Sequence[LiftTerm] = ()) -> Design:
+    """Arrays of the model. Raises ContractError when the panel cannot carry it (too short, no media, no KPI level)."""
+    g, t = panel.kpi.shape
+    if t < MIN_PERIODS:
+        raise ContractError(f"the model needs at least {MIN_PERIODS} periods of history; the panel holds {t}.")
+    observed = np.isfinite(panel.kpi)
+    level = _level(panel, observed)
+    size = panel.population / panel.population.mean()
+    media = np.concatenate([panel.media, panel.organic], axis=2)
+    active = media.sum(axis=(0, 1)) > 0
+    if not active[: len(panel.channels)].any():
+        raise ContractError("no paid channel of the panel has any exposure or spend.")
+    names = np.array([*panel.channels, *panel.organic_names])
+    paid = np.arange(len(names)) < len(panel.channels)
+    per_head = media[:, :, active] / size[:, None, None]
+    scale = np.array([x[x > 0].mean() for x in np.moveaxis(per_head, 2, 0)])
+    common, common_kind, common_sd, common_mean = _common_basis(panel, spec)
+    local, local_kind, local_sd = _local_basis(panel, spec)
+    location, spread = _effect_prior(panel, spec, active)
+    return Design(
+        channels=tuple(names[active].tolist()),
+        paid=paid[active],
+        level=level,
+        size=size,
+        outcome=np.where(observed, panel.kpi / level[:, None], 0.0),
+        observed=observed,
+        noise=panel.kpi_variance / level[:, None] ** 2,
+        exposure=per_head / scale,
+        exposure_scale=scale,
+        common=common,
+        common_mean=common_mean,
+        common_kind=common_kind,
+        common_sd=common_sd,
+        local=local,
+        local_kind=local_kind,
+        local_sd=local_sd,
+        controls=_standardise(panel.controls),
+        control_sd=spec.control_sd,
+        shock=g >= MIN_GEOS_FOR_SHOCK,
+        lags=max(1, min(t, spec.max_lag_days // panel.period_days)),
+        effect_location=location,
+        effect_scale=spread,
+        lifts=_lift_rows(panel, spec, terms, active, size, scale),
+    )
+
+
+def _level(panel: Panel, observed: np.ndarray) -> np.ndarray:
+    """Mean KPI of each geo, floored at a tenth of what its population would suggest, so that noise cannot flip it."""
+    counts = observed.sum(axis=1)
+    own = np.where(counts > 0, np.nansum(panel.kpi, axis=1) / np.maximum(counts, 1), 0.0)
+    rate = np.nansum(panel.kpi) / (observed * panel.population[:, None]).sum()
+    if rate <= 0:
+        raise ContractError("the KPI sums to zero or less; the model needs a positive KPI level.")
+    return np.maximum(own, 0.1 * rate * panel.population)
+
+
+def _ramp(periods: int, spacing: float) -> np.ndarray:
+    """Steps of a piecewise-linear path: column j rises from 0 to 1 between knots j and j + 1, shape (T, knots)."""
+    knots = max(1, int(np.ceil((periods - 1) / spacing)))
+    step = (periods - 1) / knots if periods > 1 else 1.0
+    return np.clip(np.arange(periods)[:, None] / step - np.arange(knots)[None, :], 0.0, 1.0)
+
+
+def _common_basis(panel: Panel, spec: ModelSpec) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    t = len(panel.weeks)
+    trend = _ramp(t, spec.knot_days / panel.period_days)
+    days = np.array([w.toordinal() for w in panel.weeks], dtype=float)
+    terms = spec.yearly_terms if t * panel.period_days >= 300 else 0
+    angles = 2 * np.pi * days[:, None] / 365.25 * np.arange(1, terms + 1)[None, :]
+    season = np.concatenate([np.sin(angles), np.cos(angles)], axis=1)
+    season = season - season.mean(axis=0)
+    weekday = _weekday(panel)
+    basis = np.concatenate([np.ones((t, 1)), trend, season, weekday], axis=1)
+    kind = np.array([0] + [1] * trend.shape[1] + [0] * (season.shape[1] + weekday.shape[1]))
+    sd = np.array(
+        [spec.intercept_sd] + [1.0] * trend.shape[1] + [spec.seasonal_sd] * (basis.shape[1] - len(trend[0]) - 1)
+    )
+    mean = np.zeros(basis.shape[1])
+    mean[0] = spec.intercept_mean
+    return basis, kind, sd, mean
+
+
+def _weekday(panel: Panel) -> np.ndarray:
+    """Six weekday contrasts for a daily panel; nothing for a weekly one."""
+    if panel.period_days != 1:
+        return np.zeros((len(panel.weeks), 0))
+    day = np.array([w.weekday() for w in panel.weeks])
+    return (day[:, None] == np.arange(6)[None, :]) - (day == 6)[:, None].astype(float)
+
+
+def _local_basis(panel: Panel, spec: ModelSpec) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """One geo's own intercept and slow trend; empty for a national panel, whose common basis already holds both."""
+    t = len(panel.weeks)
+    if len(panel.geos) == 1:
+        return np.zeros((t, 0)), np.zeros(0, int), np.zeros(0)
+    trend = _ramp(t, spec.geo_knot_days / panel.period_days)
+    trend = trend - trend.mean(axis=0)
+    basis = np.concatenate([np.ones((t, 1)), trend], axis=1)
+    return basis, np.array([0] + [1] * trend.shape[1]), np.array([spec.geo_intercept_sd] + [1.0] * trend.shape[1])
+
+
+def _standardise(controls: np.ndarray) -> np.ndarray:
+    """Controls with mean 0 and sd 1 over the panel; constant ones carry nothing and are dropped."""
+    if controls.shape[2] == 0:
+        return controls
+    sd = controls.std(axis=(0, 1))
+    keep = sd > 1e-9 * (1 + np.abs(controls.mean(axis=(0, 1))))
+    return (controls[:, :, keep] - controls[:, :, keep].mean(axis=(0, 1))) / sd[keep]
+
+
+def revenue_rate(panel: Panel) -> float | None:
+    """Currency per KPI unit over the whole panel, weighted by the KPI; None where it is unknown."""
+    if panel.revenue_per_kpi is None:
+        return None
+    weight = np.where(np.isfinite(panel.kpi), np.maximum(panel.kpi, 0.0), 0.0)
+    return float((panel.revenue_per_kpi * weight).sum() / weight.sum())
+
+
+def _effect_prior(panel: Panel, spec: ModelSpec, active: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Location and scale of log total contribution (KPI units) per active channel, paid first."""
+    total = np.nanmean(panel.kpi, axis=1).sum() * len(panel.weeks)
+    spend = panel.spend.sum(axis=(0, 1))
+    rate = revenue_rate(panel)
+    shares = 0.5 * spend / max(spend.sum(), 1e-300) + 0.5 / len(panel.channels)
+    location, scale = [], []
+    for i, channel in enumerate(panel.channels):
+        if rate is not None and rate > 0 and spend[i] > 0:
+            prior = spec.roi_by_channel.get(channel, spec.roi)
+            prior = LogNormalPrior(prior.location + np.log(spend[i] / rate), prior.scale)
+        else:
+            prior = LogNormalPrior(float(np.log(spec.paid_share * shares[i] * total)), spec.share_scale)
+        location.append(prior.location)
+        scale.append(prior.scale)
+    location += [float(np.log(spec.organic_share * total))] * len(panel.organic_names)
+    scale += [spec.share_scale] * len(panel.organic_names)
+    return np.array(location)[active], np.array(scale)[active]
+
+
+def _lift_rows(
+    panel: Panel, spec: ModelSpec, terms: Sequence[LiftTerm], active: np.ndarray, size: np.ndarray, scale: np.ndarray
+) -> LiftRows:
+    g, t = panel.kpi.shape
+    where = np.cumsum(active) - 1
+    exposure, counterfactual, weight = (np.zeros((len(terms), g, t)) for _ in range(3))
+    for k, term in enumerate(terms):
+        if not active[term.channel]:
+            raise ContractError(f"lift {term.name!r} tests {panel.channels[term.channel]!r}, which has no exposure.")
+        unit = size[term.geos][:, None] * scale[where[term.channel]]
+        exposure[k, term.geos] = term.factual / unit
+        counterfactual[k, term.geos] = term.counterfactual / unit
+        weight[k][np.ix_(term.geos, term.window)] = term.coverage
+    mean = np.array([term.mean for term in terms])
+    return LiftRows(
+        channel=np.array([where[term.channel] for term in terms], dtype=int),
+        exposure=exposure,
+        counterfactual=counterfactual,
+        weight=weight,
+        mean=mean,
+        std_error=np.array([term.std_error for term in terms]),
+        bias_sd=spec.lift_bias * np.abs(mean),
+        dof=np.array([term.dof for term in terms]),
+        correlation=np.array([term.correlation for term in terms]).reshape(len(terms), len(terms)),
+    )
