@@ -258,13 +258,13 @@ class Model(Section):
 
     seed: int = 1
     chains: Annotated[int, Field(ge=1, le=16)] = 4
-    warmup: Annotated[int, Field(ge=50)] = 500
-    draws: Annotated[int, Field(ge=50)] = 1000
+    warmup: Annotated[int, Field(ge=50)] = 300
+    draws: Annotated[int, Field(ge=50)] = 750
     doublings: Annotated[int, Field(ge=0, le=5)] = 3
 
 
 class Planning(Section):
-    """Defaults of `plumb plan`."""
+    """Defaults of `plumb plan`; `budget` is currency per week over all geos and channels, today's spend if absent."""
 
     budget: Annotated[float, Field(gt=0)] | None = None
     max_change: Annotated[float, Field(gt=0)] = 0.3

@@ -141,9 +141,11 @@ def _build_calibrated(job: Job, draft: Draft, report: Report) -> Made:
         flags=flags_of(config),
         progress=_report(report),
     )
-    write_frame(channel_effects(panel, found.posterior), draft.path("effects.parquet"))
-    write_frame(response_curves(panel, found.posterior), draft.path("curves.parquet"))
-    write_arrays(response_arrays(steady_response(panel, found.posterior)), draft.path("response.npz"))
+    spec = spec_of(config)
+    response = steady_response(panel, spec, found.posterior)
+    write_frame(channel_effects(panel, spec, found.posterior), draft.path("effects.parquet"))
+    write_frame(response_curves(response), draft.path("curves.parquet"))
+    write_arrays(response_arrays(response), draft.path("response.npz"))
     return _save(draft, config, panel, found, sorted({i for t in terms for i in t.evidence_ids}))
 
 

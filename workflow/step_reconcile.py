@@ -22,7 +22,7 @@ from workflow.job import Job
 from workflow.panel_build import kpi_rows
 from workflow.progress import Report
 from workflow.step_credit import read_credits
-from workflow.step_fit import read_posterior, terms_of, uncalibrated_panel, usable_lifts
+from workflow.step_fit import read_posterior, spec_of, terms_of, uncalibrated_panel, usable_lifts
 from workflow.step_lift import library_digest, only, read_library, release_hashes
 from workflow.steps import Made, Step
 
@@ -77,7 +77,7 @@ def pool_inputs(job: Job) -> PoolInputs:
     mmm = MmmEvidence(
         channels,
         total_draws(masked, posterior)[:, keep],
-        lift_draws(masked, posterior, terms_of(job)),
+        lift_draws(masked, spec_of(job.config), posterior, terms_of(job)),
         panel.evidence_ids,
     )
     start, end = period(panel)
