@@ -15,12 +15,13 @@ import pandas as pd
 
 from app.rows import each
 from app.store import Snapshot
-from app.wording import Units
+from app.wording import Units, figure
 from contracts.response import SteadyResponse
+from planning import summary
 
 Z90 = 1.6448536269514722  # half-width of a normal 90 % interval in standard deviations
 HEADLINE_MODEL = "last_touch"
-CURRENT = "current"
+CURRENT, RECOMMENDED = "current", "recommended"
 BASELINE = "baseline"
 MAX_POINTS = 200  # more periods than this are shown in groups of four
 PUBLISHED = "published"
@@ -138,12 +139,12 @@ def health(s: Snapshot) -> Health:
     failed = s.checks[s.checks["status"] == "fail"]
     warned = s.checks[s.checks["status"] == "warn"]
     reasons = tuple(str(t) for t in [*failed["text"], *warned["text"]] if t)
-    gate = s.runs[s.runs["status"] == "failed_gate"]
-    reasons = (*reasons, *(str(r) for r in gate["reason"] if r and str(r) not in reasons))
+    gate = _latest_failed(s.runs)
+    reasons = (*reasons, *(r for r in gate if r not in reasons))
     said = (*facts, *privacy_facts(s))
     if failed_gate(s):
         return Health("fail", "Not published: the model did not pass its gate", reasons, said)
-    if len(gate):
+    if gate and len(failed):  # a failed artifact of an abandoned setting leaves no failed check behind
         return Health("fail", "The last run failed its gate; figures are those of the last passing run", reasons, said)
     if len(failed):
         return Health("fail", f"{len(failed)} of {len(s.checks)} checks failed", reasons, said)
@@ -168,6 +169,14 @@ def effect(s: Snapshot, metric: str) -> pd.DataFrame:
     """Rows of scope 'total' of one metric, by channel."""
     rows = s.effects[(s.effects["scope"] == "total") & (s.effects["metric"] == metric)]
     return rows.sort_values("channel").reset_index(drop=True)
+
+
+def kpi_noise(s: Snapshot) -> str:
+    """What the release did to the KPI total, in words."""
+    total = kpi_total(s)
+    if total is None or total.p95 == total.mean:
+        return "exact: no noise was added"
+    return f"released noise: ± {figure(total.p95 - total.mean, 2)} (90 %)"
 
 
 def incremental_total(s: Snapshot) -> Total | None:
@@ -277,9 +286,9 @@ def latest_factor_period(s: Snapshot) -> str:
 
 
 def recommended(s: Snapshot) -> str | None:
-    """Name of the job's own plan: the first scenario in the file that is not the current split."""
+    """Name of the job's own plan: 'recommended', else the first scenario in the file but the current split."""
     names = [n for n in dict.fromkeys(s.scenarios["scenario"]) if n != CURRENT]
-    return names[0] if names else None
+    return RECOMMENDED if RECOMMENDED in names else next(iter(names), None)
 
 
 def recommended_changes(s: Snapshot) -> dict[str, float]:
@@ -324,8 +333,15 @@ def span(start: date | pd.Timestamp, end: date | pd.Timestamp) -> str:
 
 def weighted_interval(draws: np.ndarray, weights: np.ndarray) -> Estimate:
     """Mean and 90 % interval of weighted draws, shape (D,)."""
-    low, high = np.quantile(draws, (0.05, 0.95), weights=weights, method="inverted_cdf")
-    return Estimate(float(draws @ weights), float(low), float(high))
+    found = summary.weighted_interval(draws, weights)
+    return Estimate(found["mean"], found["p05"], found["p95"])
+
+
+def _latest_failed(runs: pd.DataFrame) -> list[str]:
+    """Reasons of the steps whose newest attempt failed its gate; older attempts stay in the table and do not count."""
+    tried = runs.dropna(subset=["started_at"]).sort_values("started_at", kind="stable")
+    newest = tried.drop_duplicates("step", keep="last")
+    return [str(r) for r in newest.loc[newest["status"] == "failed_gate", "reason"]]
 
 
 def _kpi_cells(s: Snapshot) -> pd.DataFrame:
@@ -345,7 +361,7 @@ def _ratio_estimate(spend: float, outcome: np.ndarray, weights: np.ndarray) -> E
     """Cost interval from draws of the outcome; None where the outcome may be nothing at all."""
     if not (outcome > 0).all():
         return None
-    low, mid, high = np.quantile(spend / outcome, (0.05, 0.5, 0.95), weights=weights, method="inverted_cdf")
+    low, mid, high = summary.weighted_quantile(spend / outcome, weights, np.array([0.05, 0.5, 0.95]))
     return Estimate(float(mid), float(low), float(high))
 
 

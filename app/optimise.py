@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
-from planning.allocate import best_split
 
 from contracts.response import SteadyResponse
+from planning.allocate import best_split
 
 
 def best_spend(response: SteadyResponse, budget: float, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """Spend (C,) per channel with the highest expected outcome, inside [low, high] and adding up to `budget`."""
-    return best_split(response, budget, low, high)
+    """Spend (C,) in whole cents with the highest expected outcome, inside [low, high] and adding up to `budget`.
+
+    Raises ContractError for bounds that no split can meet.
+    """
+    return best_split(response, budget, lower=low, upper=high).spend

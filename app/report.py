@@ -52,7 +52,7 @@ def build_report(warehouse: Path) -> str:
         undefined=jinja2.StrictUndefined,
     )
     environment.filters["unbroken"] = _unbroken
-    environment.globals |= {"between": between, "percent": percent, "figure2": lambda x: figure(x, 2)}
+    environment.globals |= {"between": between, "percent": percent}
     return environment.get_template(TEMPLATE).render(
         meta=s.meta,
         empty=s.empty,
@@ -61,6 +61,7 @@ def build_report(warehouse: Path) -> str:
         health=figures.health(s),
         units=units,
         kpi=figures.kpi_total(s),
+        kpi_noise=figures.kpi_noise(s),
         total=figures.incremental_total(s),
         story=story.tell(s) if fitted else None,
         overview=tables.overview(s) if fitted else None,

@@ -1,7 +1,8 @@
 """What a planned spend would bring, from the posterior draws of the response. Pure functions; no sampling.
 
 A plan is one spend per channel in currency per period, in the order of `response.channels`. Scenario and current split
-are evaluated on the same draws, so their difference is paired: what both share cancels.
+are evaluated on the same draws, so their difference is paired: what both share cancels. How a channel's spend lies over
+the geos, and how draws become an interval, is the planning room's rule.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from app.figures import Estimate, weighted_interval
 from app.wording import Units, percent
 from contracts.errors import ContractError
 from contracts.response import SteadyResponse
+from planning.allocate import outcome_draws
 
 GUARDRAIL = 0.30  # how far a channel may move from its current spend unless the user widens it
 QUERY_PREFIX = "spend."
@@ -47,22 +49,12 @@ def from_changes(response: SteadyResponse, changes: Mapping[str, float]) -> np.n
     return current(response) * np.array([1 + changes.get(c, 0.0) for c in response.channels])
 
 
-def spread(response: SteadyResponse, spend: np.ndarray) -> np.ndarray:
-    """Channel totals (C,) over geos (G, C): as current spend lies; a channel without any, by the size of its effect."""
-    now = response.current_spend
-    size = response.amplitude.mean(axis=0) * (response.unit > 0)
-    basis = np.where(now.sum(axis=0) > 0, now, size)
-    total = basis.sum(axis=0)
-    # The factor of an unchanged spend is exactly 1, so that the current split is left as it is, bit for bit.
-    return basis * np.divide(spend, total, out=np.zeros_like(total), where=total > 0)
-
-
 def compare(response: SteadyResponse, spend: np.ndarray) -> Comparison:
     """Outcome of `spend` (C,) against the current split. Raises ContractError for a negative or wrong-sized spend."""
     if spend.shape != (len(response.channels),) or not np.isfinite(spend).all() or (spend < 0).any():
         raise ContractError(f"a plan needs one spend >= 0 for each of {len(response.channels)} channels; got {spend}.")
-    now = response.evaluate(response.current_spend).sum(axis=1)
-    plan = response.evaluate(spread(response, spend)).sum(axis=1)
+    now = outcome_draws(response, current(response)).sum(axis=1)
+    plan = outcome_draws(response, spend).sum(axis=1)
     change, weights = plan - now, response.weights
     change[np.abs(change) <= 1e-9 * np.abs(now)] = 0.0  # dust of the arithmetic is no change
     each = [weighted_interval(change[:, c], weights) for c in range(len(response.channels))]

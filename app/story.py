@@ -27,6 +27,8 @@ def tell(s: Snapshot) -> Story:
 
 def _what(s: Snapshot, units: Units) -> str:
     total = figures.incremental_total(s)
+    if figures.failed_gate(s):
+        return "The model did not pass its gate, so nothing is claimed. The figures on this page show where it fails."
     if total is None:
         return "No channel has an estimate yet."
     amount = total.amount
@@ -44,6 +46,8 @@ def _shares(share: Estimate) -> str:
 
 
 def _why(s: Snapshot, rows: list[ChannelRow]) -> str:
+    if figures.failed_gate(s):
+        return f"{' '.join(figures.health(s).reasons) or 'The run recorded no reason.'}"
     held = [r for r in rows if r.factor is not None]
     if not held:
         return (

@@ -8,7 +8,7 @@ from app import figures, story, tables
 from app.charts import incremental, timeline
 from app.store import Snapshot
 from app.views import common
-from app.wording import Units, between, figure, percent
+from app.wording import Units, between, percent
 
 
 def render() -> None:
@@ -37,7 +37,7 @@ def _headline(s: Snapshot, units: Units) -> None:
             border=True,
             delta_arrow="off",
             delta_color="off",
-            delta=f"released noise: ± {figure(kpi.p95 - kpi.mean, 2)} (90 %)",
+            delta=figures.kpi_noise(s),
         )
     if total is not None:
         amount = total.amount

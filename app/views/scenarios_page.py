@@ -44,6 +44,7 @@ def render() -> None:
     if s.response is None:
         st.info("Scenarios need a fitted model. Run `plumb run`; until then there is nothing to plan with.")
         _saved(s)
+        common.footer(figures.provenance(s.effects, s.kpi))
         return
     units = figures.units(s)
     _open_plan(s, s.response)

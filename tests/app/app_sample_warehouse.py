@@ -312,11 +312,15 @@ def variant(name: str) -> Tables:
     if name == "aggregate_only":
         for view in ("v_lift", "v_credit", "v_incrementality", "v_releases", "v_charges"):
             t.rows[view] = []
-        t.rows["v_kpi"] = [r | {"release_id": "panel"} for r in t.rows["v_kpi"] if r["metric"] == "conversions"]
+        t.rows["v_kpi"] = [
+            r | {"release_id": "panel", "variance": 0.0} for r in t.rows["v_kpi"] if r["metric"] == "conversions"
+        ]
         t.meta |= {"user_level": "false"}
     if name == "failed_gate":
         t.rows["v_effects"] = [r | {"status": "failed_gate"} for r in t.rows["v_effects"]]
-        t.rows["v_effects_history"] = []
+        for view in ("v_effects_history", "v_curves", "v_incrementality", "v_scenarios"):
+            t.rows[view] = []  # what rests on the model is not published
+        t.draws = None
         t.rows["v_checks"][0] |= {"status": "fail", "value": 1.2, "text": "R-hat of search is 1.2; the limit is 1.05."}
         t.rows["v_runs"][3] |= {"status": "failed_gate", "reason": "R-hat of search is 1.2; the limit is 1.05."}
     if name == "no_experiments":

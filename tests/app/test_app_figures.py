@@ -21,6 +21,8 @@ def test_kpi_total_is_the_sum_of_the_cells_of_the_projects_kpi(snapshot: Read) -
     assert total is not None
     assert total.mean == pytest.approx(sample.world().kpi.sum())
     assert total.p95 - total.mean == pytest.approx(1.645 * 12 * np.sqrt(12 * 78), rel=1e-3)
+    assert figures.kpi_noise(snapshot("full")) == "released noise: ± 600 (90 %)"
+    assert figures.kpi_noise(snapshot("aggregate_only")) == "exact: no noise was added"
 
 
 def test_incremental_total_adds_means_and_joins_intervals_by_correlation(snapshot: Read) -> None:
@@ -102,10 +104,18 @@ def test_health_is_the_worst_of_gate_and_checks(snapshot: Read, variant: str, le
 
 def test_health_names_a_later_run_that_failed_while_older_figures_stand(snapshot: Read) -> None:
     s, failed = snapshot("full"), snapshot("failed_gate")
-    health = figures.health(replace(s, runs=failed.runs))
+    health = figures.health(replace(s, runs=failed.runs, checks=failed.checks))
     assert health.level == "fail"
     assert "last passing run" in health.headline
     assert any("R-hat of search is 1.2" in r for r in health.reasons)
+
+
+def test_an_older_failure_that_was_mended_does_not_count(snapshot: Read) -> None:
+    s, failed = snapshot("full"), snapshot("failed_gate")
+    later = s.runs.assign(started_at=s.runs["started_at"] + pd.Timedelta("1D"))
+    health = figures.health(replace(s, runs=pd.concat([failed.runs, later]), checks=s.checks))
+    assert health.level == "warn"
+    assert not any("R-hat of search is 1.2" in r for r in health.reasons)
 
 
 def test_all_checks_passed(snapshot: Read) -> None:
@@ -188,7 +198,10 @@ def test_story_without_credit_plan_or_gate(snapshot: Read) -> None:
     assert "No plan has been computed" in story.tell(replace(s, scenarios=s.scenarios.iloc[:0])).todo
     kept = s.scenarios.assign(spend_change=0.0)
     assert "Keep the split" in story.tell(replace(s, scenarios=kept)).todo
-    assert "Do not move budget" in story.tell(snapshot("failed_gate")).todo
+    failed = story.tell(snapshot("failed_gate"))
+    assert "nothing is claimed" in failed.what
+    assert "R-hat of search is 1.2" in failed.why
+    assert "Do not move budget" in failed.todo
 
 
 def test_overview_table_shows_returns_or_costs(snapshot: Read) -> None:
@@ -196,6 +209,7 @@ def test_overview_table_shows_returns_or_costs(snapshot: Read) -> None:
     assert any(c.startswith("ROI, EUR per EUR") for c in with_money)
     assert any(c.startswith("marginal cost, EUR per incremental conversions") for c in without)
     assert not any(c.startswith("ROI") for c in without)
+    assert not any("credit" in c for c in tables.overview(snapshot("aggregate_only")))
     row = with_money.set_index("channel").loc["search"]
     assert row["recommended change"] == "−20 %"
     assert " to " in row["incremental conversions (90 % interval)"]

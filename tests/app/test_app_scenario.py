@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from io import StringIO
 
 import app_sample_warehouse as sample
@@ -46,25 +47,22 @@ def test_pairing_takes_out_what_both_share() -> None:
     assert got.probability == pytest.approx(1.0)
 
 
-@given(changes)
-def test_spread_keeps_channel_totals_and_stays_positive(plan: np.ndarray) -> None:
-    cells = scenario.spread(RESPONSE, plan)
-    np.testing.assert_allclose(cells.sum(axis=0), plan)
-    assert (cells >= 0).all()
-
-
-def test_a_channel_without_spend_is_spread_by_the_size_of_its_effect() -> None:
-    from dataclasses import replace
-
+def test_a_channel_without_spend_may_be_typed_up_to_what_was_observed() -> None:
     now = RESPONSE.current_spend.copy()
     now[:, 2] = 0
     idle = replace(RESPONSE, current_spend=now)
-    cells = scenario.spread(idle, np.full(5, 100.0))
-    size = RESPONSE.amplitude[..., 2].mean(axis=0)
-    np.testing.assert_allclose(cells[:, 2], 100 * size / size.sum())
     low, high = scenario.guardrails(idle, 0.3)
     assert (low[2], high[2]) == (0.0, RESPONSE.observed_max[2])
-    assert scenario.compare(idle, scenario.current(idle)).rows["spend_change"].isna()[2]
+    got = scenario.compare(idle, scenario.current(idle) + np.array([0, 0, 500.0, 0, 0]))
+    assert got.rows["spend_change"].isna()[2]
+    assert got.rows["mean"][2] > 0
+
+
+@given(changes)
+def test_a_plan_is_laid_over_the_geos_as_current_spend_is(plan: np.ndarray) -> None:
+    by_hand = RESPONSE.current_spend * (plan / NOW)
+    want = RESPONSE.evaluate(by_hand).sum(axis=(1, 2)).mean()
+    assert scenario.compare(RESPONSE, plan).planned.mean == pytest.approx(want)
 
 
 @pytest.mark.parametrize("plan", [np.array([1.0, 2.0]), np.full(5, -1.0), np.full(5, np.nan)])
