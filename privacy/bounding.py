@@ -15,10 +15,15 @@ is at most 1/(2 b).
 
 from __future__ import annotations
 
+import math
+
 import ibis
 import ibis.expr.types as ir
 
-from privacy.policy import MAX_CELLS_PER_PERSON
+from privacy.people import loaded
+from privacy.policy import MAX_CELLS_PER_PERSON, MAX_UNITS
+
+FINE = 1000  # steps into which one event is divided while the norm of a count vector is taken
 
 
 def total(column: ir.Value) -> ir.Value:
@@ -33,37 +38,56 @@ def per_cell(rows: ir.Table, bound_units: int) -> ir.Table:
     return summed.mutate(x=ibis.least(summed.x, bound_units).cast("int64"))
 
 
-def first_cells(cells: ir.Table, people: ir.Table, limit: int = MAX_CELLS_PER_PERSON) -> ir.Table:
+def first_cells(cells: ir.Table, limit: int = MAX_CELLS_PER_PERSON) -> ir.Table:
     """Keeps at most `limit` cells of each person, in the order of the keyed hash of (person, cell).
 
-    `people` maps the engine's person number to its keyed hash. The number itself depends on who else is in the file,
-    so ordering by it would let one person's row change another's contribution.
+    The table `keys` maps the engine's person number to its keyed hash. The number itself depends on who else is in the
+    file, so ordering by it would let one person's row change another's contribution.
     """
-    keyed = cells.join(people, "person")
+    keyed = cells.join(loaded("keys"), "person")
     order = (keyed.user_key + ":" + keyed.cell.cast("string")).hexdigest("sha256")
     ranked = keyed.mutate(rank=ibis.row_number().over(ibis.window(group_by=keyed.person, order_by=order)))
     return ranked.filter(ranked["rank"] < limit).select("person", "cell", "x")
 
 
-def scaled(cells: ir.Table, bound_units: int) -> ir.Table:
-    """(person, cell, x) with each person's vector scaled into the L2 ball of radius `bound_units`."""
+def scaled(cells: ir.Table, bound_units: int, *, inside: int | None = None, gain: int = 1) -> ir.Table:
+    """(person, cell, x) with each person's vector scaled into the L2 ball of radius `bound_units`.
+
+    A vector whose sum of squares is at most `inside` (default C²) is multiplied by `gain` (default 1) and else kept.
+    """
     person = ibis.window(group_by=cells.person)
     summed = cells.mutate(square=(cells.x * cells.x).sum().over(person).cast("decimal(38, 0)").cast("int64"))
     norm = summed.square.cast("float64").sqrt().ceil().cast("int64") + 1
     shrunk = ((summed.x * bound_units) // norm).cast("int64")
-    inside = summed.square <= bound_units * bound_units
-    return summed.select("person", "cell", x=ibis.ifelse(inside, summed.x, shrunk))
+    fits = summed.square <= (bound_units * bound_units if inside is None else inside)
+    kept = summed.x * gain if gain > 1 else summed.x
+    return summed.select("person", "cell", x=ibis.ifelse(fits, kept, shrunk))
 
 
-def bounded(rows: ir.Table, bound_units: int, per_person: int, people: ir.Table) -> ir.Table:
+def bounded(rows: ir.Table, bound_units: int, per_person: int) -> ir.Table:
     """(person, cell, x) after clipping, capping and scaling.
 
     `per_person` is the most cells that one person can touch, known from the public keys.
     """
     table = per_cell(rows, bound_units)
     if per_person > MAX_CELLS_PER_PERSON:  # decided by the public keys, never by the data
-        table = first_cells(table, people)
+        table = first_cells(table)
     return scaled(table, bound_units)
+
+
+def bounded_counts(rows: ir.Table, bound_units: int, one: int, per_person: int) -> ir.Table:
+    """As `bounded` for rows that count (x = 1, worth `one` units each), with one scale and no clip by cell.
+
+    Clipping single cells would break what the counts conserve (flow into a channel = flow out of it). The norm is taken
+    on x f with f = gcd(one, 1000), so that it stays in int64 up to 67,108 equal events of one person, where a cell is
+    cut after all. Σ (k one)² <= C² is tested as Σ (k f)² <= floor(C² f² / one²), which is the same for integers.
+    """
+    fine = math.gcd(one, FINE)
+    table = per_cell(rows, MAX_UNITS // fine)
+    if per_person > MAX_CELLS_PER_PERSON:
+        table = first_cells(table)
+    table = table.mutate(x=table.x * fine)
+    return scaled(table, bound_units, inside=(bound_units * fine) ** 2 // one**2, gain=one // fine)
 
 
 def totals(table: ir.Table) -> ir.Table:

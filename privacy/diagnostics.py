@@ -13,6 +13,7 @@ figures that see people without consent. `invalid_people` are consenting people 
 from __future__ import annotations
 
 import math
+from functools import cache
 
 import ibis
 import ibis.expr.types as ir
@@ -22,7 +23,7 @@ import pandas as pd
 from privacy import kpi
 from privacy.bounding import bounded, total, totals
 from privacy.inputs import Question
-from privacy.people import People
+from privacy.people import People, loaded, sql
 from privacy.policy import MICROS, Bound, FixedPoint, PrivacyPolicy, fixed_point
 from privacy.vectors import VectorPlan
 
@@ -58,8 +59,8 @@ def keys(question: Question, names: tuple[str, ...]) -> dict[str, pd.DataFrame]:
     return {n: built[n] if n in built else pd.DataFrame({"metric": [n], "geo": [""]}) for n in names}
 
 
-def _people_rows(people: People, block: int) -> ir.Table:
-    presence = people.table("presence")
+def _people_rows(block: int) -> ir.Table:
+    presence = loaded("presence")
     here = presence.filter(presence.block == block)
     one = ibis.literal(MICROS, "int64")
     consenting = here.filter(here.consenting == 1)
@@ -70,23 +71,21 @@ def _people_rows(people: People, block: int) -> ir.Table:
     return ibis.union(*parts)
 
 
-def _cohort_rows(people: People, block: int) -> ir.Table:
-    home = kpi.cohorts(kpi.block_events(people, block))
+def _cohort_rows(block: int) -> ir.Table:
+    home = kpi.cohorts(kpi.block_events(block))
     return home.select("person", cell=home.geo.cast("int64"), x=ibis.literal(MICROS, "int64"))
 
 
-def _clipped_rows(
-    people: People, block: int, weeks: int, metric: str, policy: PrivacyPolicy, v: VectorPlan
-) -> ir.Table:
+def _clipped_rows(block: int, weeks: int, metric: str, bound: float, v: VectorPlan) -> ir.Table:
     """(person, cell, x): what the kpi bound took from each person, at most 4 C, in units of this vector.
 
     Events above 5 C are cut there first: one of them alone makes the mass reach 4 C, and sums stay inside int64.
     """
-    inner = fixed_point(policy.kpi[metric].bound)
-    events = kpi.block_events(people, block)
+    inner = fixed_point(bound)
+    events = kpi.block_events(block)
     raw = kpi.rows(events, metric, weeks, inner, clip_micros=(CLIPPED_CAP + 1) * inner.micros)
     raw = raw.group_by("person").agg(raw=total(raw.x))
-    kept = bounded(kpi.rows(events, metric, weeks, inner), inner.units, weeks, people.table("keys"))
+    kept = bounded(kpi.rows(events, metric, weeks, inner), inner.units, weeks)
     kept = kept.group_by("person").agg(kept=total(kept.x))
     both = raw.join(kept, "person")
     lost = ibis.least(both.raw - both.kept, CLIPPED_CAP * inner.units)
@@ -95,19 +94,25 @@ def _clipped_rows(
     return table.filter(table.x > 0)
 
 
+@cache
+def statement(block: int, weeks: int, kpi_bound: float, vector: VectorPlan) -> str:
+    """SQL of the bounded totals of one vector; `kpi_bound` is that of the clipped metric, else not read."""
+    if vector.name == "people":
+        table = _people_rows(block)
+    elif vector.name == "cohort":
+        table = _cohort_rows(block)
+    else:
+        table = _clipped_rows(block, weeks, vector.name.removeprefix("clipped:"), kpi_bound, vector)
+    return sql(totals(bounded(table, vector.bound_units, len(PEOPLE_CELLS))))
+
+
 def exact(
     people: People, block: int, weeks: int, policy: PrivacyPolicy, vectors: tuple[VectorPlan, ...]
 ) -> dict[str, np.ndarray]:
     """Bounded totals per vector before noise, fixed-point units (cells,). For the mechanism and for tests only."""
     out = {}
     for v in vectors:
-        if v.name == "people":
-            table = _people_rows(people, block)
-        elif v.name == "cohort":
-            table = _cohort_rows(people, block)
-        else:
-            table = _clipped_rows(people, block, weeks, v.name.removeprefix("clipped:"), policy, v)
-        out[v.name] = people.vector(
-            totals(bounded(table, v.bound_units, len(PEOPLE_CELLS), people.table("keys"))), v.cells
-        )
+        metric = v.name.removeprefix("clipped:")
+        bound = policy.kpi[metric].bound if metric in policy.kpi else 0.0
+        out[v.name] = people.vector(statement(block, weeks, bound, v), v.cells)
     return out

@@ -6,12 +6,13 @@ end are kept. A touch is an impression, click or visit with a declared channel, 
 conversion row with a declared channel. An event whose channel is absent or undeclared is no touch (organic).
 
 Sensitivity. A journey is a function of one person's rows of one block, so a person adds one non-negative vector to each
-table; it is scaled to L2 norm C by `privacy.bounding`. All flow counts are one vector with one scale, so that what
-flows into a channel flows out of it (up to one fixed-point unit a cell from the integer division).
+table; it is scaled to L2 norm C by `privacy.bounding`. All flow counts are one vector with one scale and no clip by
+cell, so that what flows into a channel flows out of it (up to one fixed-point unit a cell from the integer division).
 """
 
 from __future__ import annotations
 
+from functools import cache
 from itertools import combinations
 
 import ibis
@@ -19,9 +20,9 @@ import ibis.expr.types as ir
 import numpy as np
 import pandas as pd
 
-from privacy.bounding import bounded, total, totals
+from privacy.bounding import bounded, bounded_counts, total, totals
 from privacy.kpi import block_events
-from privacy.people import CONVERSION, TOUCH_KINDS, People
+from privacy.people import CONVERSION, TOUCH_KINDS, People, loaded, sql
 from privacy.policy import MICROS, FixedPoint
 from privacy.vectors import VectorPlan
 
@@ -95,15 +96,16 @@ def cell_count(channels: int, max_touches: int) -> int:
     return flow + 2 * position + sets
 
 
-def build(people: People, block: int, max_touches: int) -> tuple[ir.Table, ir.Table]:
-    """Kept touches, and conversions without a touch, of one block; both kept in memory until `forget`.
+@cache
+def journey_statements(block: int, max_touches: int, conversion_is_touch: bool) -> tuple[str, str]:
+    """SQL of the kept touches of one block, and of its conversions without a touch (which reads the first).
 
-    touches: person, journey, channel, position (1..length), length, converted (0/1), micros (of the conversion),
-    following (channel of the next kept touch, NULL at the end). bare: person, journey, micros.
+    touches: position is 1..length, converted 0 or 1, micros those of the conversion, following the channel of the next
+    kept touch (NULL at the end).
     """
-    events = block_events(people, block)
+    events = block_events(block)
     is_touch = events.kind.isin(TOUCH_KINDS)
-    if people.conversion_is_touch:
+    if conversion_is_touch:
         is_touch = is_touch | (events.kind == CONVERSION)
     flagged = events.select(
         "person",
@@ -141,34 +143,31 @@ def build(people: People, block: int, max_touches: int) -> tuple[ir.Table, ir.Ta
         micros=joined.micros.fill_null(0),
         following=joined.following.cast("int64"),
     )
-    kept = people.keep(_TOUCHES, touched)
-    bare = people.keep(_BARE, conversions.anti_join(kept, ["person", "journey"]))
-    return kept, bare
+    bare = conversions.anti_join(loaded(_TOUCHES), ["person", "journey"])
+    return sql(touched), sql(bare)
 
 
-def forget(people: People) -> None:
-    """Drops what `build` kept."""
-    people.drop(_TOUCHES)
-    people.drop(_BARE)
+def _count(table: ir.Table, cell: ir.Value, one: int) -> ir.Table:
+    """(person, cell, x) with x = `one` a row."""
+    return table.select("person", cell=cell.cast("int64"), x=ibis.literal(one, "int64"))
 
 
-def _count(table: ir.Table, cell: ir.Value, fixed: FixedPoint) -> ir.Table:
-    """(person, cell, x) with x = one event."""
-    one = ibis.literal(min(MICROS, fixed.micros) // fixed.step, "int64")
-    return table.select("person", cell=cell.cast("int64"), x=one)
+def _one(fixed: FixedPoint) -> int:
+    """One event in fixed-point units."""
+    return min(MICROS, fixed.micros) // fixed.step
 
 
-def flow_rows(touches: ir.Table, bare: ir.Table, n: int, fixed: FixedPoint) -> ir.Table:
-    """(person, cell, x) of transitions, cells in the order of `flow_keys`."""
+def flow_rows(touches: ir.Table, bare: ir.Table, n: int) -> ir.Table:
+    """(person, cell, x = 1) of transitions, cells in the order of `flow_keys`."""
     first = touches.filter(touches.position == 1)
     inner = touches.filter(touches.following.notnull())
     last = touches.filter(touches.position == touches.length)
     end = ibis.ifelse(last.converted == 1, 0, n)
     return ibis.union(
-        _count(first, first.channel, fixed),
-        _count(bare, ibis.literal(n, "int64"), fixed),
-        _count(inner, inner.channel * n + inner.following + (n + 1), fixed),
-        _count(last, last.channel + end + (n + 1 + n * n), fixed),
+        _count(first, first.channel, 1),
+        _count(bare, ibis.literal(n, "int64"), 1),
+        _count(inner, inner.channel * n + inner.following + (n + 1), 1),
+        _count(last, last.channel + end + (n + 1 + n * n), 1),
     )
 
 
@@ -180,7 +179,7 @@ def position_rows(touches: ir.Table, bare: ir.Table, max_touches: int, fixed: Fi
     cell = won.channel * size + before + won.position  # one row for bare conversions stands first
     none = ibis.literal(0, "int64")
     if not value:
-        return ibis.union(_count(won, cell, fixed), _count(bare, none, fixed))
+        return ibis.union(_count(won, cell, _one(fixed)), _count(bare, none, _one(fixed)))
     return ibis.union(
         won.select("person", cell=cell.cast("int64"), x=_units(won.micros, fixed)),
         bare.select("person", cell=none, x=_units(bare.micros, fixed)),
@@ -198,29 +197,38 @@ def set_rows(touches: ir.Table, bare: ir.Table, n: int, max_touches: int, fixed:
     if n <= FULL_SETS:
         bits = seen.mutate(bit=seen.channel.cases(*((i, 1 << i) for i in range(n)), else_=0).cast("int64"))
         sets = bits.group_by(["person", "journey", "converted"]).agg(mask=total(bits.bit))
-        journeys = _count(sets, sets.mask * 2 - sets.converted, fixed)  # 1 + (mask - 1) * 2 + (1 - converted)
+        journeys = _count(sets, sets.mask * 2 - sets.converted, _one(fixed))  # 1 + (mask - 1) * 2 + (1 - converted)
     else:
         sizes = min(n, max_touches)
         whole = ibis.window(group_by=[seen.person, seen.journey])
         sized = seen.mutate(size=seen.channel.count().over(whole), lost=lost)
-        journeys = _count(sized, 1 + (sized.channel * sizes + sized["size"] - 1) * 2 + sized.lost, fixed)
-    return ibis.union(journeys, _count(bare, ibis.literal(0, "int64"), fixed))
+        journeys = _count(sized, 1 + (sized.channel * sizes + sized["size"] - 1) * 2 + sized.lost, _one(fixed))
+    return ibis.union(journeys, _count(bare, ibis.literal(0, "int64"), _one(fixed)))
+
+
+@cache
+def statement(channels: int, max_touches: int, vector: VectorPlan) -> str:
+    """SQL of the bounded totals of one vector, over the kept touches."""
+    touches, bare = loaded(_TOUCHES), loaded(_BARE)
+    fixed = FixedPoint(vector.numerator, vector.bound_units)
+    if vector.name == "flow":
+        counts = flow_rows(touches, bare, channels)
+        return sql(totals(bounded_counts(counts, vector.bound_units, _one(fixed), vector.cells)))
+    if vector.name == "sets":
+        table = set_rows(touches, bare, channels, max_touches, fixed)
+    else:
+        table = position_rows(touches, bare, max_touches, fixed, value=vector.name == "position_value")
+    return sql(totals(bounded(table, vector.bound_units, vector.cells)))
 
 
 def exact(
     people: People, block: int, channels: int, max_touches: int, vectors: tuple[VectorPlan, ...]
 ) -> dict[str, np.ndarray]:
     """Bounded totals per vector before noise, fixed-point units (cells,). For the mechanism and for tests only."""
-    touches, bare = build(people, block, max_touches)
-    out = {}
-    for v in vectors:
-        fixed = FixedPoint(v.numerator, v.bound_units)
-        if v.name == "flow":
-            table = flow_rows(touches, bare, channels, fixed)
-        elif v.name == "sets":
-            table = set_rows(touches, bare, channels, max_touches, fixed)
-        else:
-            table = position_rows(touches, bare, max_touches, fixed, value=v.name == "position_value")
-        out[v.name] = people.vector(totals(bounded(table, v.bound_units, v.cells, people.table("keys"))), v.cells)
-    forget(people)
+    touches, bare = journey_statements(block, max_touches, people.conversion_is_touch)
+    people.keep(_TOUCHES, touches)
+    people.keep(_BARE, bare)
+    out = {v.name: people.vector(statement(channels, max_touches, v), v.cells) for v in vectors}
+    people.drop(_TOUCHES)
+    people.drop(_BARE)
     return out

@@ -7,6 +7,8 @@ removing one person's rows of a block therefore moves each vector by at most its
 
 from __future__ import annotations
 
+from functools import cache
+
 import ibis
 import ibis.expr.types as ir
 import numpy as np
@@ -15,7 +17,7 @@ import pandas as pd
 from contracts.calendar import Block
 from privacy.bounding import bounded, totals
 from privacy.inputs import Question
-from privacy.people import CONVERSION, People
+from privacy.people import CONVERSION, People, loaded, sql
 from privacy.policy import MICROS, FixedPoint
 from privacy.vectors import VectorPlan
 
@@ -31,9 +33,9 @@ def keys(block: Block, question: Question, vectors: tuple[str, ...]) -> dict[str
     }
 
 
-def block_events(people: People, block: int) -> ir.Table:
+def block_events(block: int) -> ir.Table:
     """Events of one block, by its position in the question."""
-    events = people.table("events")
+    events = loaded("events")
     return events.filter(events.block == block)
 
 
@@ -59,11 +61,14 @@ def rows(events: ir.Table, metric: str, weeks: int, fixed: FixedPoint, clip_micr
     )
 
 
+@cache
+def statement(block: int, weeks: int, vector: VectorPlan) -> str:
+    """SQL of the bounded totals of one vector."""
+    fixed = FixedPoint(vector.numerator, vector.bound_units)
+    table = rows(block_events(block), vector.name, weeks, fixed)
+    return sql(totals(bounded(table, vector.bound_units, weeks)))
+
+
 def exact(people: People, block: int, weeks: int, vectors: tuple[VectorPlan, ...]) -> dict[str, np.ndarray]:
     """Bounded totals per vector before noise, fixed-point units (cells,). For the mechanism and for tests only."""
-    events = block_events(people, block)
-    out = {}
-    for v in vectors:
-        table = rows(events, v.name, weeks, FixedPoint(v.numerator, v.bound_units))
-        out[v.name] = people.vector(totals(bounded(table, v.bound_units, weeks, people.table("keys"))), v.cells)
-    return out
+    return {v.name: people.vector(statement(block, weeks, v), v.cells) for v in vectors}

@@ -25,6 +25,7 @@ NO_CHANNEL = -1
 #   seq is the order within the person, ties in time by keyed hash; micros is revenue in micro-units.
 # presence: everybody with a well-formed event in the block, consenting or not; consenting and invalid are 0 or 1.
 # assigned: consenting people of an experiment.
+# journey_*: made by privacy.journeys from the events of one block.
 # keys: the keyed hash behind the person number, which serves for equality only.
 SCHEMAS: dict[str, dict[str, str]] = {
     "events": dict.fromkeys(
@@ -33,7 +34,21 @@ SCHEMAS: dict[str, dict[str, str]] = {
     "presence": dict.fromkeys(("person", "block", "consenting", "invalid"), "int64"),
     "assigned": dict.fromkeys(("person", "experiment", "arm"), "int64"),
     "keys": {"person": "int64", "user_key": "string"},
+    "journey_touches": dict.fromkeys(
+        ("person", "journey", "channel", "position", "length", "converted", "micros", "following"), "int64"
+    ),
+    "journey_bare": dict.fromkeys(("person", "journey", "micros"), "int64"),
 }  # fmt: skip
+
+
+def loaded(name: str) -> ir.Table:
+    """One of the tables of `SCHEMAS`, unbound."""
+    return ibis.table(SCHEMAS[name], name=name)
+
+
+def sql(expression: ir.Table) -> str:
+    """The expression in DuckDB's dialect. A measure's statement depends on its plan alone, never on the data."""
+    return str(ibis.to_sql(expression, dialect="duckdb"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,22 +58,17 @@ class People:
     con: duckdb.DuckDBPyConnection
     conversion_is_touch: bool
 
-    def table(self, name: str) -> ir.Table:
-        """One of the loaded tables, unbound."""
-        return ibis.table(SCHEMAS[name], name=name)
-
-    def keep(self, name: str, expression: ir.Table) -> ir.Table:
-        """Evaluates an expression once, into memory."""
-        self.con.execute(f"CREATE OR REPLACE TABLE {name} AS {sql(expression)}")
-        return ibis.table(expression.schema(), name=name)
+    def keep(self, name: str, statement: str) -> None:
+        """Evaluates a statement once, into memory, under a name in `SCHEMAS`."""
+        self.con.execute(f"CREATE OR REPLACE TABLE {name} AS {statement}")
 
     def drop(self, name: str) -> None:
         """Forgets a kept table."""
         self.con.execute(f"DROP TABLE IF EXISTS {name}")
 
-    def vector(self, table: ir.Table, cells: int) -> np.ndarray:
-        """Runs a (cell, x) expression: int64 totals (cells,), zero where nobody contributed."""
-        found = self.con.execute(sql(table)).fetchnumpy()
+    def vector(self, statement: str, cells: int) -> np.ndarray:
+        """Runs a (cell, x) statement: int64 totals (cells,), zero where nobody contributed."""
+        found = self.con.execute(statement).fetchnumpy()
         index, x = np.asarray(found["cell"]), np.asarray(found["x"])
         if index.dtype.kind != "i" or x.dtype.kind != "i":
             raise PrivacyError("a measure left the integers; nothing was released.")
@@ -67,8 +77,3 @@ class People:
         out = np.zeros(cells, dtype=np.int64)
         out[index] = x
         return out
-
-
-def sql(expression: ir.Table) -> str:
-    """The expression in DuckDB's dialect."""
-    return str(ibis.to_sql(expression, dialect="duckdb"))

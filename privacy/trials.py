@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from datetime import date
-from functools import reduce
+from functools import cache, reduce
 
 import ibis
 import ibis.expr.types as ir
@@ -22,7 +22,7 @@ import pandas as pd
 
 from privacy.bounding import bounded, total, totals
 from privacy.inputs import Question
-from privacy.people import CONVERSION, VISIT, People
+from privacy.people import CONVERSION, VISIT, People, loaded, sql
 from privacy.policy import MICROS, TrialPolicy, fixed_point
 from privacy.vectors import VectorPlan
 
@@ -57,13 +57,13 @@ def component_bounds(policy: TrialPolicy) -> np.ndarray:
     return np.array([math.prod(bounds[part] for part in c) for c in COMPONENTS], dtype=float)
 
 
-def _outcomes(people: People, start: date, end: date, policy: TrialPolicy) -> ir.Table:
+def _outcomes(start: date, end: date, policy: TrialPolicy) -> ir.Table:
     """(person, visits, conversions, revenue) over the window, in fixed-point units of each bound, not yet clipped.
 
     Every event is clipped to the bound first, so that no sum can leave int64.
     """
     epoch = date(1970, 1, 1)
-    events = people.table("events")
+    events = loaded("events")
     inside = events.filter(events.day.between((start - epoch).days, (end - epoch).days))
     one = ibis.literal(MICROS, "int64")
     size = {
@@ -78,11 +78,11 @@ def _outcomes(people: People, start: date, end: date, policy: TrialPolicy) -> ir
     return inside.group_by("person").agg(**sums)
 
 
-def rows(people: People, number: int, start: date, end: date, policy: TrialPolicy) -> ir.Table:
+def rows(number: int, start: date, end: date, policy: TrialPolicy) -> ir.Table:
     """(person, cell, x) of one experiment, by its position in the question."""
-    assigned = people.table("assigned")
+    assigned = loaded("assigned")
     group = assigned.filter(assigned.experiment == number).select("person", "arm")
-    joined = group.left_join(_outcomes(people, start, end, policy), "person")
+    joined = group.left_join(_outcomes(start, end, policy), "person")
     shares = {}
     for name, bound in policy.bounds().items():
         fixed = fixed_point(bound)
@@ -99,10 +99,13 @@ def rows(people: People, number: int, start: date, end: date, policy: TrialPolic
     return table.filter(table.x > 0)
 
 
+@cache
+def statement(number: int, start: date, end: date, policy: TrialPolicy, vector: VectorPlan) -> str:
+    """SQL of the bounded totals of one experiment."""
+    return sql(totals(bounded(rows(number, start, end, policy), vector.bound_units, len(COMPONENTS))))
+
+
 def exact(people: People, question: Question, experiment: str, policy: TrialPolicy, vector: VectorPlan) -> np.ndarray:
     """Bounded totals before noise, units of 1/ONE of each component's bound, (arms * k,)."""
     number, e = next((i, e) for i, e in enumerate(question.experiments) if e.name == experiment)
-    table = rows(people, number, e.start, e.end, policy)
-    return people.vector(
-        totals(bounded(table, vector.bound_units, len(COMPONENTS), people.table("keys"))), vector.cells
-    )
+    return people.vector(statement(number, e.start, e.end, policy, vector), vector.cells)

@@ -81,7 +81,7 @@ def test_cells_beyond_the_cap_go_by_keyed_hash_not_by_person_number(backend) -> 
     for number in (1, 77):
         rows = table(backend, [number] * 50, cells, [1] * 50)
         backend.con.execute(f"CREATE OR REPLACE TABLE keys AS SELECT {number}::BIGINT AS person, 'hash' AS user_key")
-        kept.append(set(run(backend, first_cells(rows, backend.table("keys"), limit=10))["cell"]))
+        kept.append(set(run(backend, first_cells(rows, limit=10))["cell"]))
     assert kept[0] == kept[1] and len(kept[0]) == 10
 
 
@@ -89,5 +89,4 @@ def test_the_cap_applies_only_where_the_keys_allow_more_cells(backend) -> None: 
     count = MAX_CELLS_PER_PERSON + 5
     rows = table(backend, [1] * count, range(count), [1] * count)
     backend.con.execute("CREATE OR REPLACE TABLE keys AS SELECT 1::BIGINT AS person, 'hash' AS user_key")
-    keys = backend.table("keys")
-    assert len(run(backend, bounded(rows, MAX_UNITS, count, keys))) == MAX_CELLS_PER_PERSON
+    assert len(run(backend, bounded(rows, MAX_UNITS, count))) == MAX_CELLS_PER_PERSON

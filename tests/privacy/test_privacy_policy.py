@@ -8,7 +8,7 @@ from datetime import date
 from fractions import Fraction
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contracts.calendar import blocks, weeks_between
@@ -64,7 +64,8 @@ def test_fixed_point_stays_in_range_and_never_exceeds_the_declared_bound(bound: 
     assert Fraction(fixed.micros, MICROS) >= Fraction(repr(bound)) * Fraction(4095, 4096)
 
 
-@given(st.floats(min_value=1e-3, max_value=5), st.floats(min_value=0.01, max_value=1))
+@settings(max_examples=25, deadline=None)
+@given(st.floats(min_value=1e-3, max_value=5), st.floats(min_value=0.01, max_value=0.9))
 def test_no_block_is_ever_charged_more_than_its_grant(rho: float, trial_share: float) -> None:
     from conftest import question  # noqa: PLC0415
 
