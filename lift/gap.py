@@ -9,8 +9,7 @@
 
 g = X theta + e + n. Given (sigma, phi, omega) the sum over the window is universal kriging; the three are not plugged
 in but averaged over their restricted likelihood on a grid, so that not knowing them widens the answer. The mixture is
-then written as one t distribution: if variances V follow a scaled inverse chi-square with nu degrees of freedom then
-cv(V)² = 2 / (nu − 4), which gives nu, and the scale is E[V] (nu − 2) / nu. Decision 0020.
+then written as the one t distribution that has its 95 % and 97.5 % quantiles. Decision 0020.
 """
 
 from __future__ import annotations
@@ -18,11 +17,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import linalg
+from scipy import linalg, optimize, special, stats
 
 PHI = np.array([0.0, 0.15, 0.3, 0.45, 0.6, 0.75, 0.87, 0.95])
 WHITE = np.array([0.0, 0.35, 0.7])
 WHITE_PRIOR = np.array([0.8, 0.15, 0.05])  # mostly AR(1) alone; long memory under white noise is the rarer case
+DOF = np.geomspace(2.5, 1000.0, 200)
 SIGMA = np.geomspace(0.06, 3.2, 16)  # times the residual sd of ordinary least squares
 
 
@@ -125,6 +125,24 @@ def _forecast(
     return log_weight, float(target @ theta + kriged @ residual), float(variance), weights
 
 
+def _tail_quantile(weight: np.ndarray, shift: np.ndarray, sd: np.ndarray, tail: float) -> float:
+    """x with P(|X| > x) = 2 tail, X the mixture of normals (±shift, sd)."""
+
+    def excess(x: float) -> float:
+        return float(weight @ (special.ndtr((shift - x) / sd) + special.ndtr((-shift - x) / sd))) / 2 - tail
+
+    high = float((shift + 10 * sd).max())
+    return float(optimize.brentq(excess, 0.0, high, xtol=1e-10 * high))
+
+
+def matching_t(weight: np.ndarray, shift: np.ndarray, sd: np.ndarray) -> tuple[float, float]:
+    """Scale and degrees of freedom of the t whose 95 and 97.5 % quantiles are those of the mixture."""
+    q95, q975 = (_tail_quantile(weight, shift, sd, tail) for tail in (0.05, 0.025))
+    table = stats.t.ppf(0.975, DOF) / stats.t.ppf(0.95, DOF)  # falls as the degrees of freedom grow
+    dof = float(np.interp(-q975 / q95, -table, DOF))
+    return q95 / float(stats.t.ppf(0.95, dof)), dof
+
+
 def sum_effect(history: History, window: Window, prior: np.ndarray) -> SumEffect:
     """Effect over the window as a t distribution. `prior` (3,) is the precision of each coefficient (0: flat).
 
@@ -134,8 +152,8 @@ def sum_effect(history: History, window: Window, prior: np.ndarray) -> SumEffect
     residual = history.gap - history.design @ fit[0]
     sigmas = SIGMA * float(np.sqrt(residual @ residual / (len(residual) - 2)))
     cells = [(_cell(history, window, prior, sigmas, p, w), p) for p in PHI for w in WHITE]
-    # Prior: flat in phi, sigma^-1/2 in sigma, which is + log(sigma) / 2 on a logarithmic grid.
-    log_weight = np.concatenate([c[0] + 0.5 * np.log(sigmas) for c, _ in cells])
+    # Prior: (1 − phi²)^-1/2 in phi; sigma^-1/2 in sigma, which is + log(sigma) / 2 on a logarithmic grid.
+    log_weight = np.concatenate([c[0] + 0.5 * np.log(sigmas) - 0.5 * np.log1p(-(p**2)) for c, p in cells])
     prior_mass = np.repeat(np.outer(np.gradient(PHI), WHITE_PRIOR).ravel(), len(sigmas))
     weight = prior_mass * np.exp(log_weight - log_weight.max())
     weight /= weight.sum()
@@ -143,14 +161,11 @@ def sum_effect(history: History, window: Window, prior: np.ndarray) -> SumEffect
     variances = np.concatenate([c[2] for c, _ in cells])
     history_weights = np.concatenate([c[3] for c, _ in cells])
     mean = float(weight @ means)
-    total = variances + float(weight @ (means - mean) ** 2)
-    expected = float(weight @ total)
-    cv2 = float(weight @ (total - expected) ** 2) / expected**2
-    dof = 4 + 2 / cv2
+    scale, dof = matching_t(weight, np.abs(means - mean), np.sqrt(variances))
     released = float(window.noise.sum() + weight @ (history_weights**2 @ history.noise))
     return SumEffect(
         mean=mean,
-        scale=float(np.sqrt(expected * (dof - 2) / dof)),
+        scale=scale,
         dof=dof,
         released_variance=released,
         history_weights=weight @ history_weights,

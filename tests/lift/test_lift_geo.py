@@ -57,6 +57,17 @@ def test_ignoring_the_released_noise_of_the_window_fails() -> None:
     assert np.median([e.noise_variance_share for e in found]) > 0.6
 
 
+def test_ignoring_serial_correlation_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    """AR(1) of .75 over 40 weeks: hard for any method, but white noise in its place is far worse."""
+    slow: World = lambda r: weekly(r, phi=0.75, own_sd=0.08, noise=(5.0, 5.0))  # noqa: E731
+    aware, covered, _ = _null_run(slow, 3, 40, 60)
+    monkeypatch.setattr("lift.gap.PHI", np.array([0.0, 1e-9]))
+    blind, blind_covered, _ = _null_run(slow, 3, 40, 60)
+    assert aware <= 12 / 60
+    assert blind >= aware + 6 / 60
+    assert blind_covered <= covered - 6 / 60
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "world", "treated", "pre", "period_days"),
@@ -68,10 +79,13 @@ def test_ignoring_the_released_noise_of_the_window_fails() -> None:
     ],
 )
 def test_level_and_coverage_on_400_panels(name: str, world: World, treated: int, pre: int, period_days: int) -> None:
-    """Size within 3-7 % and coverage of the 90 % interval within 86-94 %, on 400 panels of fixed seeds."""
+    """Size at nominal 5 % and coverage of the 90 % interval on 400 panels of fixed seeds (sd 1.1 and 1.5 points).
+
+    The estimator leans to the safe side where serial correlation is weak: decision 0020 gives the figures.
+    """
     rejected, covered, _ = _null_run(world, treated, pre, 400, period_days=period_days)
-    assert 0.03 <= rejected <= 0.07, name
-    assert 0.86 <= covered <= 0.94, name
+    assert 0.015 <= rejected <= 0.07, name
+    assert 0.86 <= covered <= 0.955, name
 
 
 def test_an_effect_that_was_put_in_comes_out() -> None:
@@ -116,8 +130,9 @@ def test_more_released_noise_widens_by_what_it_adds() -> None:
     a, b = geo_lift(geo_test(p, 3, 40, 47), p), geo_lift(geo_test(q, 3, 40, 47), q)
     weights = geo_fit(geo_test(q, 3, 40, 47), q).cell_weights
     added = 200.0**2 * (weights[:, 40:] ** 2).sum()
-    total_a, total_b = (e.std_error**2 * e.dof / (e.dof - 2) for e in (a, b))
-    assert total_b - total_a == pytest.approx(added, rel=1e-6)
+    # b is almost all known noise, so nearly normal; a, which is not, is small beside it.
+    assert b.std_error**2 == pytest.approx(added + a.std_error**2, rel=0.1)
+    assert added > 3 * a.std_error**2
     assert b.noise_variance_share > a.noise_variance_share
 
 
@@ -189,3 +204,14 @@ def test_spend_and_evidence_travel_with_the_estimate() -> None:
     e = geo_lift(geo_test(p, 3, 40, 47), p, spend_delta=SpendDelta(-500.0, 12.0, np.zeros((3, 8))))
     assert (e.spend_delta, e.spend_delta_se, e.evidence_ids) == (-500.0, 12.0, ("experiment:dark",))
     assert np.isnan(geo_lift(geo_test(p, 3, 40, 47), p).spend_delta)
+
+
+def test_the_matching_t_has_the_quantiles_of_the_mixture() -> None:
+    from lift.gap import matching_t
+
+    weight, sd = np.array([0.7, 0.3]), np.array([1.0, 2.5])
+    scale, dof = matching_t(weight, np.zeros(2), sd)
+    for q in (0.95, 0.975):
+        x = scale * stats.t.ppf(q, dof)
+        assert weight @ stats.norm.cdf(x / sd) == pytest.approx(q, abs=2e-4)
+    assert matching_t(np.ones(1), np.zeros(1), np.array([3.0]))[0] == pytest.approx(3.0, rel=2e-3)
