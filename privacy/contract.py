@@ -41,10 +41,11 @@ def instant(zone: str, native: tuple[str, str] | None) -> str:
     place = quote(zone)
     if native is not None:
         expression, kind = native
-        finite = f"CASE WHEN isfinite({expression}) THEN {{}} END"
-        if "TIME ZONE" in kind or kind == "TIMESTAMPTZ":
-            return finite.format(f"epoch_us({expression})")
-        return finite.format(f"epoch_us(timezone({place}, {expression}::TIMESTAMP))")
+        # nanosecond types have few functions; microseconds are what is kept anyway
+        aware = "TIME ZONE" in kind or "TZ" in kind
+        micro = f"{expression}::{'TIMESTAMPTZ' if aware else 'TIMESTAMP'}"
+        value = f"epoch_us({micro})" if aware else f"epoch_us(timezone({place}, {micro}))"
+        return f"CASE WHEN isfinite({micro}) THEN {value} END"
     return (
         f"CASE WHEN NOT regexp_full_match(ts, {quote(_ISO)}) THEN NULL "
         f"WHEN regexp_matches(ts, {quote(_AWARE)}) THEN epoch_us(TRY_CAST(ts AS TIMESTAMPTZ)) "

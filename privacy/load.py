@@ -119,7 +119,7 @@ def _load_events(con: duckdb.DuckDBPyConnection, inputs: PeopleInputs, settings:
                 'has consented with inputs.events.consent = "assumed".'
             )
         try:
-            con.execute(_event_sql(number, source, columns, inputs, settings.now), [settings.salt, settings.salt])
+            con.execute(_event_sql(number, source, columns, inputs, settings.now), [settings.salt])
         except duckdb.OutOfMemoryException:
             raise
         except duckdb.Error as error:
@@ -143,7 +143,8 @@ def _event_sql(number: int, source: Source, columns: dict[str, str | None], inpu
         SELECT row_number() OVER () AS row, {source.broken} AS broken, {contract.text_of(columns)}{extra}
         FROM {source.relation}
     ), read AS (
-        SELECT text.*, {contract.instant(inputs.time_zone, native)} AS instant, {contract.kind_case()} AS kind,
+        SELECT text.*, sha256(? || user_id) AS user_key,
+            {contract.instant(inputs.time_zone, native)} AS instant, {contract.kind_case()} AS kind,
             TRY_CAST(value AS DECIMAL(18, 6)) AS amount, {contract.boolean("consent")} AS agrees,
             {contract.boolean("valid")} AS counts, rates.rate, geos.geo AS geo_number,
             channels.channel AS channel_number
@@ -152,9 +153,8 @@ def _event_sql(number: int, source: Source, columns: dict[str, str | None], inpu
     ), judged AS (
         SELECT *, {contract.event_reason(now_us)} AS reason FROM read
     )
-    SELECT {number}, row, sha256(? || user_id),
-        CAST(substr(sha256(? || user_id || chr(31) || event_id), 1, 32) AS UUID),
-        instant, CASE WHEN reason IS NULL THEN {contract.local_day(inputs.time_zone)} END, kind,
+    SELECT {number}, row, user_key, CAST(substr(sha256(user_key || event_id), 1, 32) AS UUID), instant,
+        CASE WHEN reason IS NULL THEN {contract.local_day(inputs.time_zone)} END, kind,
         coalesce(channel_number, -1), coalesce(geo_number, (SELECT max(geo) FROM geos)),
         CASE WHEN reason IS NULL THEN {contract.micros()} END, agrees, coalesce(counts, true), reason,
         CASE WHEN reason IS NOT NULL THEN {raw} END
@@ -178,7 +178,8 @@ def _refuse_unknown_currency(con: duckdb.DuckDBPyConnection, paths: tuple[Path, 
 def _merge_copies(con: duckdb.DuckDBPyConnection) -> None:
     """Identical copies of (user_id, event_id) become one row; copies that differ are all malformed.
 
-    event_key is a keyed hash of both ids, so only rows of one person can meet here.
+    event_key hashes the person's keyed hash (of fixed length) and the event_id, so only rows of one person meet here,
+    whatever characters their ids hold.
     """
     con.execute(
         "CREATE TEMP TABLE twice AS SELECT event_key FROM parsed WHERE reason IS NULL "

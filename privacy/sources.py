@@ -100,6 +100,8 @@ def open_source(con: duckdb.DuckDBPyConnection, name: str, path: Path) -> Source
 
 def unreadable(name: str, path: Path, kind: str, error: Exception) -> InputError:
     """The sentence for a file that its reader refuses as a whole."""
+    if "state machine" in str(error):
+        return InputError(f"{name}: {path} mixes line ends (CRLF and LF); save it with one kind.")
     label = {"parquet": "Parquet", "csv": "CSV", "json": "JSON Lines"}[kind]
     return InputError(f"{name}: {path} cannot be read as {label} ({str(error).splitlines()[0][:160]}).")
 
@@ -122,8 +124,8 @@ def _parquet(con: duckdb.DuckDBPyConnection, name: str, path: Path) -> Source:
 def _csv_header(name: str, path: Path) -> tuple[list[str], str]:
     opener: Any = gzip.open if path.suffix.lower() == ".gz" else open
     try:
-        with opener(path, "rt", encoding="utf-8-sig", newline="") as handle:
-            line = handle.readline()
+        with opener(path, "rb") as handle:  # only the header: a bad byte further down is the fault of its row alone
+            line = handle.readline().decode("utf-8-sig")
     except (UnicodeDecodeError, OSError) as error:
         raise InputError(f"{name}: {path} cannot be read as UTF-8 text ({error}).") from error
     delimiter = max(DELIMITERS, key=lambda d: (line.count(d), -DELIMITERS.index(d)))
