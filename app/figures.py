@@ -337,6 +337,12 @@ def weighted_interval(draws: np.ndarray, weights: np.ndarray) -> Estimate:
     return Estimate(found["mean"], found["p05"], found["p95"])
 
 
+def why_not(s: Snapshot, *steps: str) -> str:
+    """Recorded reasons why any of the steps was skipped or failed its gate; '' when none is recorded."""
+    rows = s.runs[s.runs["step"].isin(steps) & (s.runs["status"] != "done")]
+    return " ".join(dict.fromkeys(str(r) for r in rows["reason"] if r))
+
+
 def _latest_failed(runs: pd.DataFrame) -> list[str]:
     """Reasons of the steps whose newest attempt failed its gate; older attempts stay in the table and do not count."""
     tried = runs.dropna(subset=["started_at"]).sort_values("started_at", kind="stable")

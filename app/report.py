@@ -57,6 +57,7 @@ def build_report(warehouse: Path) -> str:
         meta=s.meta,
         empty=s.empty,
         fitted=fitted,
+        no_model=figures.why_not(s, "fit", "fit_calibrated"),
         failed=figures.failed_gate(s),
         health=figures.health(s),
         units=units,

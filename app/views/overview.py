@@ -20,7 +20,8 @@ def render() -> None:
     common.banners(s)
     _headline(s, units)
     if figures.effect(s, "incremental_kpi").empty:
-        st.info("No model has been fitted yet, so nothing can be said about cause. Run `plumb run`.")
+        why = common.plain(figures.why_not(s, "fit", "fit_calibrated"))
+        st.info(f"No model has been fitted yet, so nothing can be said about cause. {why or 'Run `plumb run`.'}")
         return
     _story(s)
     _channels(s, units)

@@ -52,9 +52,9 @@ def _factors(s: Snapshot, period: evidence.Period) -> None:
         why = (
             "No user-level data was used, so there is no credit to compare with cause."
             if not s.meta.user_level
-            else "No factor has been computed for this period."
+            else "No factor has been computed for this period. " + figures.why_not(s, "credit", "reconcile")
         )
-        st.info(why)
+        st.info(common.plain(why))
         return
     flags = evidence.flags(s, period)
     if flags:

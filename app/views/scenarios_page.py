@@ -42,7 +42,8 @@ def render() -> None:
     st.header("Scenarios")
     common.banners(s)
     if s.response is None:
-        st.info("Scenarios need a fitted model. Run `plumb run`; until then there is nothing to plan with.")
+        why = common.plain(figures.why_not(s, "fit", "fit_calibrated", "plan"))
+        st.info(f"Scenarios need a published model, and there is none. {why or 'Run `plumb run`.'}")
         _saved(s)
         common.footer(figures.provenance(s.effects, s.kpi))
         return

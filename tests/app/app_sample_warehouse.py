@@ -305,7 +305,7 @@ def full() -> Tables:
 
 
 def variant(name: str) -> Tables:
-    """'full', 'empty', 'aggregate_only', 'failed_gate', 'no_experiments', 'no_revenue' or 'one_period'."""
+    """'full', or a state: see the branches. 'released_only' stops before the fit."""
     t = full()
     if name == "empty":
         return Tables()
@@ -323,6 +323,15 @@ def variant(name: str) -> Tables:
         t.draws = None
         t.rows["v_checks"][0] |= {"status": "fail", "value": 1.2, "text": "R-hat of search is 1.2; the limit is 1.05."}
         t.rows["v_runs"][3] |= {"status": "failed_gate", "reason": "R-hat of search is 1.2; the limit is 1.05."}
+    if name == "released_only":
+        for view in ("v_effects", "v_effects_history", "v_curves", "v_incrementality", "v_scenarios", "v_credit"):
+            t.rows[view] = []
+        t.draws = None
+        t.rows["v_runs"] = t.rows["v_runs"][:3] + [
+            {"run_id": EFFECT_RUN, "step": step, "status": "skipped", "reason": f"{step} has too few weeks."}
+            | {"started_at": None, "seconds": 0.0}
+            for step in ("fit", "credit")
+        ]
     if name == "no_experiments":
         t.rows["v_lift"] = []
     if name == "no_revenue":

@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 MAIN = ROOT / "app" / "main.py"
 PAGES = {"overview": None, "reconcile": "views/reconcile_page.py", "scenarios": "views/scenarios_page.py"}
 TITLES = {"overview": "Overview: fixture shop", "reconcile": "Reconcile", "scenarios": "Scenarios"}
-VARIANTS = ("full", "aggregate_only", "failed_gate", "no_experiments", "no_revenue", "one_period")
+VARIANTS = ("full", "aggregate_only", "failed_gate", "no_experiments", "no_revenue", "one_period", "released_only")
 NOW = scenario.current(sample.world().response)
 
 
@@ -65,6 +65,8 @@ def test_every_page_opens_in_every_state(page: Callable[..., AppTest], variant: 
         if variant == "aggregate_only":
             assert "No user-level data was used" in words(at)
             assert "consenting" not in words(at)
+        if variant == "released_only":
+            assert f"{'credit' if name == 'reconcile' else 'fit'} has too few weeks." in words(at)
         if variant == "failed_gate":
             assert any("Not published" in e.value for e in at.error)
 
@@ -172,10 +174,10 @@ def test_optimise_the_rest_keeps_locks_budget_and_guardrails(page: Callable[...,
     at.button[0].click().run()
     assert not at.exception
     plan = at.session_state["scenario_plan"]
-    assert plan[1] == pytest.approx(NOW[1])
+    assert plan[1] == pytest.approx(NOW[1], abs=0.011), "planning counts in whole cents"
     assert plan.sum() == pytest.approx(NOW.sum(), rel=1e-6)
-    assert (plan >= 0.7 * NOW - 1e-3).all()
-    assert (plan <= 1.3 * NOW + 1e-3).all()
+    assert (plan >= 0.7 * NOW - 0.011).all()
+    assert (plan <= 1.3 * NOW + 0.011).all()
     gain = scenario.compare(sample.world().response, plan).change.mean
     assert gain > 0, "the best split is no worse than the current one"
 

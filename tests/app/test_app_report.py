@@ -104,6 +104,7 @@ def test_it_prints_and_knows_the_dark(full: str) -> None:
         ("failed_gate", "Not published: the model did not pass its gate"),
         ("no_experiments", "No experiment has been run"),
         ("no_revenue", "marginal cost, EUR per incremental conversions"),
+        ("released_only", "nothing can be said about cause. fit has too few weeks."),
         ("empty", "The warehouse is empty"),
     ],
 )
@@ -143,3 +144,13 @@ def test_an_inline_chart_escapes_its_words() -> None:
 def test_a_missing_warehouse_is_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(WorkspaceError, match=r"there is no warehouse at"):
         build_report(tmp_path / "none.duckdb")
+
+
+def test_two_charts_in_one_page_keep_their_clips_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = '<svg xmlns="x"><clipPath id="clip1"></clipPath><g clip-path="url(#clip1)"></g></svg>'
+    monkeypatch.setattr(report.vl_convert, "vegalite_to_svg", lambda spec: drawn)
+    chart = alt.layer(alt.Chart(alt.Data(values=[{"a": 1}])).mark_point().encode(x="a:Q"))
+    for name in ("A", "B"):
+        svg = report.inline_svg(chart, name, "words")
+        assert f'id="{name}-clip1"' in svg
+        assert f"url(#{name}-clip1)" in svg
