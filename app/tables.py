@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pandas as pd
 
@@ -79,7 +79,7 @@ def tests(s: Snapshot) -> pd.DataFrame:
                 "kind": r.kind,
                 "window": figures.span(r.start, r.end),
                 "estimator": title(str(r.estimator)),
-                f"effect ({INTERVAL_NAME})": f"{with_interval(r.mean, r.p05, r.p95)} {r.metric}",
+                f"effect ({INTERVAL_NAME})": f"{with_interval(r.mean, r.p05, r.p95)} {replace(units, kpi=str(r.metric)).kpi_title}",
                 "p-value": "< 0.001" if r.p_value < 0.001 else figure(r.p_value, 2),
                 f"spend change, {units.currency}": figure(r.spend_delta),
                 f"outcome per {units.currency} ({INTERVAL_NAME})": with_interval(
