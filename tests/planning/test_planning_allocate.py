@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -49,6 +50,31 @@ def test_two_s_curves_that_cannot_both_rise_are_not_split_evenly(make_response: 
     split = best_split(alike, 100.0, lower=np.zeros(2), upper=np.full(2, FREE))
     assert sorted(split.spend) == pytest.approx([0.0, 100.0], abs=2.0)
     assert split.expected > 1.5 * float(np.mean(outcome_draws(alike, np.array([50.0, 50.0])).sum(axis=(1, 2))))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_steep_s_curves_are_chosen_like_a_knapsack(make_response: Make, seed: int) -> None:
+    """Eight switches of unequal cost and worth; which to pay for is combinatorial. An independent search over every
+    subset, the budget then split by today's rule of thumb, must not beat the answer."""
+    rng = np.random.default_rng(seed)
+    response = make_response(1, channels=8, draws=1, geos=1)
+    cost, worth = rng.uniform(20, 60, 8), rng.uniform(50, 200, 8)
+    switches = replace(
+        response,
+        amplitude=worth[None, None],
+        unit=(1 / cost)[None],
+        half_saturation=np.full((1, 8), 0.7),
+        slope=np.full((1, 8), 12.0),
+        current_spend=np.full((1, 8), 15.0),
+        weights=np.ones(1),
+    )
+    split = best_split(switches, 120.0, lower=np.zeros(8), upper=np.full(8, FREE))
+    best = 0.0
+    for chosen in itertools.product((0.0, 1.0), repeat=8):
+        paid = cost * np.array(chosen)
+        if paid.sum() > 0:
+            best = max(best, float(outcome_draws(switches, 120.0 * paid / paid.sum()).sum()))
+    assert split.expected >= best * (1 - 1e-6)
 
 
 def test_thirty_channels_meet_the_optimality_conditions(make_response: Make) -> None:

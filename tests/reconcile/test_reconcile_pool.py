@@ -54,9 +54,14 @@ def test_tested_channels_lean_on_their_test(plain: tuple[Any, Reconciled]) -> No
     assert rows(result, "c3")["weight_lift"].iloc[0] < 0.15
 
 
-def test_same_seed_same_draws(make_world: Make) -> None:
-    inputs = make_world(4, channels=2, tested=1, models=0).inputs
+def test_a_precise_go_dark_test_decides_and_the_same_seed_gives_the_same_draws(make_world: Make) -> None:
+    world = make_world(4, channels=2, tested=1, models=0, lift_se=0.03)
+    inputs = world.inputs
+    assert inputs.lifts.estimates[0].mean < 0
     first, again = reconcile(inputs, seed=1), reconcile(inputs, seed=1)
+    assert abs(np.log(np.median(first.incremental[:, 0]) / world.truth[0])) < 0.3
+    assert rows(first, "c0")["weight_lift"].iloc[0] > 0.5
+    assert not first.factors["flag"].str.contains("disagree").any()
     np.testing.assert_array_equal(again.incremental, first.incremental)
     assert again.factors.equals(first.factors)
 
