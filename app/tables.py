@@ -79,7 +79,9 @@ def tests(s: Snapshot) -> pd.DataFrame:
                 "kind": r.kind,
                 "window": figures.span(r.start, r.end),
                 "estimator": title(str(r.estimator)),
-                f"effect ({INTERVAL_NAME})": f"{with_interval(r.mean, r.p05, r.p95)} {replace(units, kpi=str(r.metric)).kpi_title}",
+                f"effect ({INTERVAL_NAME})": " ".join(
+                    (with_interval(r.mean, r.p05, r.p95), replace(units, kpi=str(r.metric)).kpi_title)
+                ),
                 "p-value": "< 0.001" if r.p_value < 0.001 else figure(r.p_value, 2),
                 f"spend change, {units.currency}": figure(r.spend_delta),
                 f"outcome per {units.currency} ({INTERVAL_NAME})": with_interval(
