@@ -326,7 +326,7 @@ FUZZ = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=40, deadline=timedelta(seconds=20), suppress_health_check=list(HealthCheck))
+@settings(max_examples=20, deadline=timedelta(seconds=20), suppress_health_check=list(HealthCheck))
 @given(rows=st.lists(FUZZ, min_size=1, max_size=8), kind=st.sampled_from(["csv", "jsonl"]))
 def test_no_row_whatever_it_holds_breaks_the_loader(here, rows, kind) -> None:  # type: ignore[no-untyped-def]
     inputs = replace(here.inputs(here.write(rows, f"events.{kind}")), max_rejected=1.0)

@@ -67,7 +67,7 @@ def test_fixed_point_stays_in_range_and_never_exceeds_the_declared_bound(bound: 
 @settings(max_examples=25, deadline=None)
 @given(st.floats(min_value=1e-3, max_value=5), st.floats(min_value=0.01, max_value=0.9))
 def test_no_block_is_ever_charged_more_than_its_grant(rho: float, trial_share: float) -> None:
-    from conftest import question  # noqa: PLC0415
+    from privacy_worlds import question  # noqa: PLC0415
 
     rest = (1 - trial_share) / 4
     shares = {"kpi": rest, "journeys": rest, "diagnostics": rest, "trials": trial_share}
