@@ -13,9 +13,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from mmm.effects import channel_effects, response_curves, steady_response
 
 from contracts.panel import Panel
+from mmm.effects import channel_effects, response_curves, steady_response
 from mmm.fit import Fit, RunFlags, fit
 from mmm.lifts import LiftTerm, lift_terms, mask_tests
 from mmm.posterior import Posterior

@@ -8,12 +8,12 @@ from datetime import date, timedelta
 
 import numpy as np
 import pandas as pd
-from mmm.effects import lift_draws, total_draws
 
 from contracts.errors import GateFailed
 from contracts.evidence import Credit
 from contracts.panel import Panel
 from contracts.tables import BY_NAME
+from mmm.effects import lift_draws, total_draws
 from reconcile.model import MIN_ESS
 from reconcile.pool import MAX_RHAT, MmmEvidence, PoolInputs, PoolPriors, Reconciled, reconcile
 from workflow.artifacts import Artifact, Draft
