@@ -275,7 +275,7 @@ class Ledger:
                 "block.cap_nano, charge.at FROM charge JOIN release ON release.id = charge.release_id "
                 "JOIN block ON block.id = charge.block_id ORDER BY charge.block_id, charge.release_id"
             ).fetchall()
-        return _charge_frame(rows)
+        return charge_frame(rows)
 
     def verify(self) -> None:
         """Replays the chain, compares it with the tables and with the head file. Raises LedgerError on any misfit."""
@@ -313,7 +313,8 @@ class Ledger:
         write_private(paths.head, json.dumps({"seq": len(hashes) - 1, "hash": hashes[-1]}) + "\n")
 
 
-def _charge_frame(rows: list[Any]) -> pd.DataFrame:
+def charge_frame(rows: list[Any]) -> pd.DataFrame:
+    """Columns of v_charges from rows in nano-rho."""
     columns = ["release_id", "measure", "block", "rho", "block_spent", "block_cap", "charged_at"]
     frame = pd.DataFrame(rows, columns=columns)
     for name in ("rho", "block_spent", "block_cap"):

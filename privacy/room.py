@@ -20,7 +20,7 @@ from contracts.calendar import Block
 from contracts.evidence import Experiment
 from privacy.files import read_release
 from privacy.inputs import FileSet, Fixed, HashOf, PeopleInputs, Question
-from privacy.ledger import LedgerPaths, open_ledger
+from privacy.ledger import LedgerPaths, charge_frame, open_ledger
 from privacy.load import LoadSettings, load_people
 from privacy.mechanism import epsilon_of
 from privacy.plan import plan_releases, release_keys, waiting
@@ -137,11 +137,19 @@ def publish_releases(
 
 def read_charges(ledger: LedgerPaths) -> pd.DataFrame:
     """Columns of v_charges, one row per release x block; empty before the first release. Raises LedgerError."""
+    if _untouched(ledger):
+        return charge_frame([])
     with open_ledger(ledger, datetime.now(UTC)) as book:
         return book.charges()
 
 
 def verify_ledger(ledger: LedgerPaths) -> None:
     """Replays the whole chain and compares it with the head kept outside. Raises LedgerError on any misfit."""
-    with open_ledger(ledger, datetime.now(UTC)):
-        pass
+    if not _untouched(ledger):
+        with open_ledger(ledger, datetime.now(UTC)):
+            pass
+
+
+def _untouched(ledger: LedgerPaths) -> bool:
+    """True before the first release; reading must not create a ledger."""
+    return not ledger.db.exists() and not ledger.head.exists()

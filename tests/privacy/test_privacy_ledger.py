@@ -57,6 +57,8 @@ def test_charges_are_kept_and_idempotent(paths: LedgerPaths) -> None:
 
 def test_an_empty_ledger_reads_as_no_charges(paths: LedgerPaths) -> None:
     assert read_charges(paths).empty
+    verify_ledger(paths)
+    assert not paths.db.exists() and not paths.head.exists(), "reading creates nothing"
 
 
 def test_overspending_is_refused_with_a_reason(paths: LedgerPaths) -> None:

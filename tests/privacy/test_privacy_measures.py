@@ -153,6 +153,22 @@ def test_above_ten_channels_sets_are_channel_by_number(world, make_event, no_tri
     }  # fmt: skip
 
 
+@pytest.mark.parametrize(("first", "then"), [("north", "south"), ("south", "north"), ("north", "")])
+def test_a_cohort_is_the_geo_of_the_first_event_of_the_quarter(  # type: ignore[no-untyped-def]
+    world, make_event, no_trial, make_question, first, then
+) -> None:
+    rows = [
+        make_event("ann", 2, "2024-01-09", "conversion", geo=then),
+        make_event("ann", 1, "2024-01-02", geo=first),
+        make_event("ann", 3, "2024-04-02", "conversion", geo="south"),  # the next quarter decides anew
+    ]
+    here = world(policy=LOOSE, question=make_question(**no_trial))
+    out = totals(here, here.inputs(here.write(rows)))
+    assert out[f"kpi {Q1}", "conversions"] == {(first, date(2024, 1, 8)): 1}
+    assert out[f"diagnostics {Q1}", "cohort"] == {first: 1}
+    assert out[f"kpi {Q2}", "conversions"] == {("south", date(2024, 4, 1)): 1}
+
+
 def test_weeks_and_blocks_follow_the_project_time_zone(world, make_event, no_trial, make_question) -> None:  # type: ignore[no-untyped-def]
     rows = [
         make_event("ann", 1, "2024-01-07T23:30:00Z", "conversion"),  # already Monday in Berlin
