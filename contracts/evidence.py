@@ -5,6 +5,7 @@ Pooling refuses to count one `evidence_id` twice (DESIGN section 5).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
@@ -64,6 +65,7 @@ class LiftEstimate:
     spend_delta: float  # currency, signed; NaN when unknown
     spend_delta_se: float  # currency
     evidence_ids: tuple[str, ...]
+    arm_ratio: float = math.nan  # people in the treated arm / people in the control arm; NaN for a geo test
 
     def __post_init__(self) -> None:
         positive(std_error=self.std_error)

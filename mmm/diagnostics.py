@@ -57,7 +57,7 @@ def convergence(draws: np.ndarray) -> tuple[float, float]:
         return 1.0, float(draws.shape[0] * draws.shape[1])
     rhat = array_stats.rhat(varying, chain_axis=0, draw_axis=1)
     bulk = array_stats.ess(varying, chain_axis=0, draw_axis=1, method="bulk")
-    tail = array_stats.ess(varying, chain_axis=0, draw_axis=1, method="tail")
+    tail = array_stats.ess(varying, chain_axis=0, draw_axis=1, method="tail", prob=(0.05, 0.95))
     return float(np.max(rhat)), float(min(np.min(bulk), np.min(tail)))
 
 
