@@ -9,12 +9,13 @@ from __future__ import annotations
 import importlib.metadata
 import json
 from datetime import timedelta
+from typing import Any
 
 import pandas as pd
 
 from app.report import build_report
 from contracts.tables import BY_NAME
-from workflow.artifacts import Artifact, Draft, all_of, file_hash, find, replace_text
+from workflow.artifacts import Artifact, Draft, file_hash, find, replace_text
 from workflow.codec import read_arrays, response_of
 from workflow.job import Job
 from workflow.progress import Report
@@ -65,9 +66,10 @@ def chosen(job: Job) -> dict[str, Artifact]:
     return out
 
 
-def _pointer(job: Job) -> dict[str, str]:
+def _pointer(job: Job) -> dict[str, Any]:
+    """What the warehouse on disk shows: key of each step, 'publish', and 'fits', every fit ever shown."""
     path = job.workspace.runs / POINTER
-    found: dict[str, str] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     return found
 
 
@@ -88,10 +90,18 @@ def _build(job: Job, draft: Draft, report: Report) -> Made:
     artifacts = chosen(job)
     content = Content(_views(job, artifacts), _response(artifacts), _meta(job, artifacts))
     build(job.workspace.warehouse, job.workspace.tables, content)
-    keep = {step: a.key for step, a in artifacts.items()} | {"publish": draft.key}
+    keep: dict[str, Any] = {step: a.key for step, a in artifacts.items()}
+    keep |= {"publish": draft.key, "fits": _fits(job, artifacts)}
     replace_text(job.workspace.runs / POINTER, json.dumps(keep, indent=1))
-    draft.path("content.json").write_text(json.dumps({"published": keep}, indent=1), encoding="utf-8")
+    draft.path("content.json").write_text(json.dumps(keep, indent=1), encoding="utf-8")
     return Made({"rows": {name: len(frame) for name, frame in content.views.items()}})
+
+
+def _fits(job: Job, artifacts: dict[str, Artifact]) -> list[str]:
+    """Keys of the calibrated fits that were ever published, oldest first."""
+    before: list[str] = _pointer(job).get("fits", [])
+    now = artifacts.get("fit_calibrated")
+    return before if now is None or now.key in before else [*before, now.key]
 
 
 def _response(artifacts: dict[str, Artifact]) -> pd.DataFrame | None:
@@ -111,7 +121,7 @@ def _views(job: Job, artifacts: dict[str, Artifact]) -> dict[str, pd.DataFrame]:
         views["v_kpi"] = panel_kpi_view(job.panel, artifacts["check"])
     elif "release" in artifacts:
         views["v_kpi"] = kpi_view(job.releases, job.config.privacy.min_cohort, artifacts["release"])
-    views["v_effects_history"] = effects_history(job)
+    views["v_effects_history"] = effects_history(job, artifacts)
     views["v_effects"] = _effects_now(job, artifacts, views["v_effects_history"])
     for step, name in (("lift", "v_lift"), ("credit", "credits"), ("reconcile", "v_incrementality")):
         if step in artifacts:
@@ -134,28 +144,28 @@ def _views(job: Job, artifacts: dict[str, Artifact]) -> dict[str, pd.DataFrame]:
     return views
 
 
-def effects_history(job: Job) -> pd.DataFrame:
-    """Effects of every calibrated fit that passed its gate, oldest first; one of each run."""
-    passed = [a for a in all_of(job.workspace.runs, "fit_calibrated") if a.status == "done"]
-    frames = [_effects(a) for a in {a.run_id: a for a in passed}.values()]
+def effects_history(job: Job, artifacts: dict[str, Artifact]) -> pd.DataFrame:
+    """Effects of every calibrated fit that was ever published, oldest first; one of each run."""
+    found = [find(job.workspace.runs, "fit_calibrated", key) for key in _fits(job, artifacts)]
+    frames = [_effects(a, "published") for a in {a.run_id: a for a in found if a is not None}.values()]
     columns = list(BY_NAME["v_effects_history"].names)
     return pd.concat(frames, ignore_index=True)[columns] if frames else pd.DataFrame(columns=columns)
 
 
-def _effects(artifact: Artifact) -> pd.DataFrame:
+def _effects(artifact: Artifact, status: str) -> pd.DataFrame:
     """Effects of one fit with the stamp that it was given when it was made."""
-    frame = pd.read_parquet(artifact.path("effects.parquet"))
-    frame["status"] = "published" if artifact.status == "done" else "failed_gate"
-    facts = artifact.facts
+    frame, facts = pd.read_parquet(artifact.path("effects.parquet")), artifact.facts
+    frame["status"] = status
     return stamped(frame, artifact, str(facts["release_id"]), str(facts["model_version"]), str(facts["evidence_ids"]))
 
 
 def _effects_now(job: Job, artifacts: dict[str, Artifact], history: pd.DataFrame) -> pd.DataFrame:
+    """The fit to show; before any has passed, the one that failed, marked so."""
     if "fit_calibrated" in artifacts:
         return history[history["run_id"] == artifacts["fit_calibrated"].run_id]
     outcome = job.outcomes.get("fit_calibrated")
     if outcome is not None and outcome.artifact is not None:
-        return _effects(outcome.artifact)
+        return _effects(outcome.artifact, "failed_gate")
     return history.iloc[:0]
 
 

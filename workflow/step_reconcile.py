@@ -26,6 +26,8 @@ from workflow.step_fit import read_posterior, spec_of, terms_of, uncalibrated_pa
 from workflow.step_lift import library_digest, only, read_library, release_hashes
 from workflow.steps import Made, Step
 
+DOUBTFUL = 0.05  # share of draws
+
 
 def _skip(job: Job) -> str:
     outcome = job.outcomes["fit_uncalibrated"]
@@ -65,6 +67,19 @@ def kpi_total(job: Job) -> tuple[float, float]:
     return float(rows["value"].sum()), math.sqrt(float(rows["variance"].sum()))
 
 
+def one_signed(lifts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Draws (bool, D) to use and the lift predictions (D, K), so that each lift keeps one sign.
+
+    The pool works on logs. A geo's effect may turn negative in a few draws of a noisy panel: those draws are left out.
+    A lift whose sign the model does not know (more than `DOUBTFUL` of its draws on the wrong side) counts as not
+    predicted: its column is NaN, and the pool ties the lift to the total by its share of spend.
+    """
+    out = lifts.copy()
+    right = lifts * np.sign(np.median(lifts, axis=0)) > 0
+    out[:, (~right).mean(axis=0) > DOUBTFUL] = np.nan
+    return (right | np.isnan(out)).all(axis=1), out
+
+
 def pool_inputs(job: Job) -> PoolInputs:
     """All evidence of this job about the panel's period. Raises ContractError when one piece would count twice."""
     panel, channels = job.panel, paid_channels(job.panel)
@@ -74,12 +89,9 @@ def pool_inputs(job: Job) -> PoolInputs:
     assert artifact is not None
     masked, posterior = uncalibrated_panel(job), read_posterior(artifact)
     keep = [panel.channels.index(c) for c in channels]
-    mmm = MmmEvidence(
-        channels,
-        total_draws(masked, posterior)[:, keep],
-        lift_draws(masked, spec_of(job.config), posterior, terms_of(job)),
-        panel.evidence_ids,
-    )
+    totals = total_draws(masked, posterior)[:, keep]
+    rows, lifted = one_signed(lift_draws(masked, spec_of(job.config), posterior, terms_of(job)))
+    mmm = MmmEvidence(channels, totals[rows], lifted[rows], panel.evidence_ids)
     start, end = period(panel)
     total, sd = kpi_total(job)
     families = {c: job.config.families().get(c, "other") for c in channels}
