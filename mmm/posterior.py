@@ -35,11 +35,11 @@ class Posterior:
     def flat(self, name: str) -> np.ndarray:
         """One parameter with chains joined, shape (D, ...)."""
         value = self.params[name]
-        return value.reshape(-1, *value.shape[2:])
+        return value.reshape(self.draws, *value.shape[2:])
 
     def deviations(self) -> np.ndarray:
         """Relative geo deviations d_gc = geo_spread_c z_gc, shape (D, G, C); spend-weighted mean 0."""
-        z = self.local.reshape(-1, *self.local.shape[2:])[:, :, -len(self.channels) :]
+        z = self.local.reshape(self.draws, *self.local.shape[2:])[:, :, -len(self.channels) :]
         return self.flat("geo_spread")[:, None, :] * z
 
     def to_arrays(self) -> dict[str, np.ndarray]:

@@ -7,6 +7,7 @@ from datetime import date, timedelta
 import numpy as np
 
 from contracts.panel import Panel
+from mmm.lifts import LiftTerm
 
 
 def make_panel(
@@ -64,3 +65,23 @@ def make_panel(
         evidence_ids=("panel:test",),
     )
     return panel, effect
+
+
+def lift_term(
+    panel: Panel,
+    name: str = "t",
+    channel: int = 0,
+    geos: tuple[int, ...] = (0, 2),
+    mean: float = 40.0,
+    se: float = 15.0,
+    correlation: tuple[float, ...] = (1.0,),
+) -> LiftTerm:
+    """A go-dark test of six periods as the model sees it, its counterfactual the other way round (spend to nothing)."""
+    at = np.array(geos)
+    window = np.arange(30, 36)
+    factual = panel.media[at, :, channel]
+    counterfactual = factual.copy()
+    counterfactual[:, window] = 0.0
+    return LiftTerm(
+        name, channel, at, window, factual, counterfactual, 0.8, mean, se, 9.0, np.array(correlation), ("experiment:t",)
+    )

@@ -8,35 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from mmm_worlds import make_panel
+from mmm_worlds import lift_term, make_panel
 from scipy.stats import multivariate_normal
 
 from mmm.collapse import Params, draw_linear, log_density, media_response
 from mmm.design import Design, build_design
-from mmm.lifts import LiftTerm
 from mmm.spec import ModelSpec
-
-
-def _term(panel, name="t", channel=0, geos=(0, 2), mean=40.0, se=15.0, correlation=(1.0,)) -> LiftTerm:
-    geos = np.array(geos)
-    window = np.arange(30, 36)
-    factual = panel.media[geos, :, channel]
-    counterfactual = factual.copy()
-    counterfactual[:, window] = 0.0
-    return LiftTerm(
-        name,
-        channel,
-        geos,
-        window,
-        factual,
-        counterfactual,
-        0.8,
-        mean,
-        se,
-        9.0,
-        np.array(correlation),
-        ("experiment:t",),
-    )
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +23,7 @@ def setup():
     kpi[1, 5:8] = np.nan
     variance = panel.kpi_variance * (1 + np.arange(40) % 3)[None]
     panel = dataclasses.replace(panel, kpi=kpi, kpi_variance=variance)
-    terms = (_term(panel, correlation=(1.0, 0.4)), _term(panel, "u", 1, (1, 2, 3), 25.0, 9.0, (0.4, 1.0)))
+    terms = (lift_term(panel, correlation=(1.0, 0.4)), lift_term(panel, "u", 1, (1, 2, 3), 25.0, 9.0, (0.4, 1.0)))
     with jax.enable_x64(True):
         design = build_design(panel, ModelSpec(), terms)
         params = Params(

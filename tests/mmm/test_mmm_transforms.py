@@ -1,0 +1,55 @@
+"""Laws of carry-over and saturation; NumPy and JAX agree."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mmm.transforms import adstock_weights, carry_over, geometric_adstock, hill
+
+retentions = st.floats(0.01, 0.95)
+
+
+@given(retentions, st.integers(1, 20))
+def test_weights_fall_and_sum_to_one(retention: float, lags: int):
+    weights = adstock_weights(np.array([retention]), lags)[:, 0]
+    assert np.isclose(weights.sum(), 1.0)
+    assert (np.diff(weights) < 0).all()
+
+
+@given(retentions, st.integers(2, 12))
+def test_adstock_equals_the_written_out_sum(retention: float, lags: int):
+    x = np.random.default_rng(lags).random((2, 15, 1))
+    weights = adstock_weights(np.array([retention]), lags)[:, 0]
+    written = np.zeros_like(x)
+    for t in range(15):
+        for lag in range(min(lags, t + 1)):
+            written[:, t] += weights[lag] * x[:, t - lag]
+    assert np.allclose(geometric_adstock(x, np.array([retention]), lags), written)
+
+
+def test_a_steady_exposure_is_its_own_stock_after_the_longest_lag():
+    stock = geometric_adstock(np.full((1, 20, 1), 3.0), np.array([0.6]), 6)
+    assert np.allclose(stock[0, 6:], 3.0)
+    assert (stock[0, :5] < 3.0).all()
+
+
+@given(st.floats(0.05, 20), st.floats(0.3, 3), st.floats(0, 50))
+def test_hill_is_a_rising_share_and_half_at_half_saturation(half: float, slope: float, x: float):
+    assert np.isclose(hill(np.array(half), half, slope), 0.5)
+    low, high = hill(np.array(x), half, slope), hill(np.array(x + 1.0), half, slope)
+    assert 0 <= low <= high <= 1
+
+
+def test_numpy_and_jax_agree_and_gradients_are_finite_at_zero():
+    x = np.array([[0.0, 0.5, 2.0]])
+    with jax.enable_x64(True):
+        ours = hill(jnp.asarray(x), 1.2, 1.4, jnp)
+        slope = jax.grad(lambda n: hill(jnp.asarray(x), 1.2, n, jnp).sum())(1.4)
+        matrix = carry_over(jnp.array([0.5, 0.2]), 6, 3, jnp)
+    assert np.allclose(ours, hill(x, 1.2, 1.4))
+    assert np.isfinite(slope)
+    assert np.allclose(matrix, carry_over(np.array([0.5, 0.2]), 6, 3))
