@@ -30,7 +30,7 @@ class Artifact:
     key: str
     folder: Path
     run_id: str
-    status: str  # 'done' or 'failed_gate'
+    status: str  # 'done', 'failed_gate', or 'skipped' where the data could not carry the step
     reason: str
     started_at: datetime  # UTC, naive
     finished_at: datetime  # UTC, naive
@@ -124,9 +124,10 @@ class Draft:
         """Path for a file to write."""
         return self.folder / name
 
-    def discard(self) -> None:
+    def clear(self) -> None:
         """Forgets what was written so far."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        shutil.rmtree(self.folder)
+        self.folder.mkdir()
 
     def commit(
         self,

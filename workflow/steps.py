@@ -55,6 +55,8 @@ def _current(job: Job, step: Step, build: bool) -> Outcome:
     inputs = step.inputs(job)
     key = digest_of({"code": code_version(step.rooms), "settings": step.settings(job), "inputs": inputs})[:32]
     artifact = find(job.workspace.runs, step.name, key)
+    if artifact is not None and artifact.status == "skipped":
+        return Outcome(step.name, "skipped", artifact.reason, None, made=False)
     if artifact is not None and step.valid(job, artifact):
         return Outcome(step.name, artifact.status, artifact.reason, artifact, made=False)
     if not build:
@@ -64,7 +66,8 @@ def _current(job: Job, step: Step, build: bool) -> Outcome:
         with bar(step.title, job.quiet) as report:
             made = step.build(job, draft, report)
     except NotApplicable as refusal:
-        draft.discard()
+        draft.clear()
+        draft.commit(job.run_id, inputs, status="skipped", reason=str(refusal))
         return Outcome(step.name, "skipped", str(refusal), None, made=False)
     if made.status not in ("done", "failed_gate"):
         raise PlumblineError(f"the step {step.name!r} ended as {made.status!r}; please report this.")
