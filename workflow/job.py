@@ -15,12 +15,14 @@ from contracts.errors import InputError, MissingStep
 from contracts.evidence import Experiment
 from contracts.panel import Panel
 from contracts.release import Release
-from workflow.artifacts import Artifact, digest_of, file_hash, keyed_file_hash
+from workflow.artifacts import Artifact, code_version, digest_of, file_hash, keyed_file_hash
 from workflow.config import Config, EventsInput, TableInput, load
 from workflow.files_in import resolve
 from workflow.panel_build import check_public, from_panel, from_releases
 from workflow.paths import Workspace, read_secret
 from workflow.tables_in import PublicTables, read_experiments, read_public
+
+ROOMS = ("contracts", "privacy", "lift", "mmm", "attribution", "reconcile", "planning", "workflow")
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,8 +138,12 @@ class Job:
 
     @cached_property
     def run_id(self) -> str:
-        """Name of this run: the same inputs, configuration and date give the same name."""
-        parts = {"config": self.config.part(*type(self.config).model_fields), "inputs": self.input_hashes}
+        """Name of this run: the same inputs, configuration, code and date give the same name."""
+        parts = {
+            "code": code_version(ROOMS),
+            "config": self.config.part(*type(self.config).model_fields),
+            "inputs": self.input_hashes,
+        }
         return f"run-{digest_of({**parts, 'as_of': self.as_of})[:12]}"
 
     @property

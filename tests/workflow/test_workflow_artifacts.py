@@ -51,10 +51,16 @@ def response() -> SteadyResponse:
     d, g, c = 2, 3, 2
     count = np.arange(d * g * c, dtype=float)
     return SteadyResponse(
-        channels=("tv", "web"), geos=("a", "b", "c"), amplitude=count.reshape(d, g, c),
-        unit=count[:6].reshape(g, c) + 1, half_saturation=count[:4].reshape(d, c) + 1,
-        slope=count[4:8].reshape(d, c), current_spend=count[:6].reshape(g, c), observed_max=np.array([8.0, 9.0]), weights=np.array([0.25, 0.75]),
-    )  # fmt: skip
+        channels=("tv", "web"),
+        geos=("a", "b", "c"),
+        amplitude=count.reshape(d, g, c),
+        unit=count[:6].reshape(g, c) + 1,
+        half_saturation=count[:4].reshape(d, c) + 1,
+        slope=count[4:8].reshape(d, c),
+        current_spend=count[:6].reshape(g, c),
+        observed_max=np.array([8.0, 9.0]),
+        weights=np.array([0.25, 0.75]),
+    )
 
 
 def test_a_response_survives_its_file_and_its_rows(tmp_path: Path) -> None:

@@ -1,0 +1,202 @@
+"""Staleness, the ledger's guard, and what is published when the model fails its gate."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from contracts.intervals import normal_interval
+from contracts.response import SteadyResponse
+from workflow import runner
+from workflow.artifacts import Draft
+from workflow.codec import response_arrays, write_arrays, write_frame
+from workflow.init import initialise
+from workflow.job import Job
+from workflow.paths import secret_home
+from workflow.progress import Report
+from workflow.steps import Made
+from workflow.warehouse import read_view
+
+Plumb = Callable[..., tuple[int, dict[str, Any]]]
+
+
+def states(plumb: Plumb, root: Path) -> dict[str, str]:
+    """State of each step as `plumb status` says."""
+    code, answer = plumb("status", root)
+    assert code == 0, answer
+    return {row["step"]: row["state"] for row in answer["steps"]}
+
+
+def releases(root: Path) -> dict[str, bytes]:
+    """Published files."""
+    return {p.name: p.read_bytes() for p in sorted((root / "releases").glob("*.parquet"))}
+
+
+def test_a_released_workspace_is_stale_only_where_its_inputs_changed(workspace: Path, plumb: Plumb) -> None:
+    initialise(workspace)
+    code, answer = plumb("lift", workspace)
+    assert code == 3 and "plumb release" in answer["error"]
+    code, answer = plumb("release", workspace)
+    assert code == 0 and answer["rho_charged"] > 0 and answer["made"] == ["check", "release", "publish"], answer
+    code, answer = plumb("lift", workspace)
+    assert code == 0 and answer["made"] == ["lift", "publish"] and answer["rho_charged"] == 0
+    published = releases(workspace)
+    for command in ("release", "lift"):
+        code, answer = plumb(command, workspace)
+        assert (code, answer["made"], answer["rho_charged"]) == (0, [], 0.0)
+    found = states(plumb, workspace)
+    assert (found["release"], found["lift"], found["fit_calibrated"]) == ("up to date", "up to date", "never run")
+    tests = pd.read_csv(workspace / "experiments.csv")
+    tests.loc[tests["kind"] == "geo", "spend_delta"] = -1.0
+    tests.to_csv(workspace / "experiments.csv", index=False)
+    found = states(plumb, workspace)
+    assert (found["release"], found["lift"]) == ("up to date", "stale")
+    code, answer = plumb("lift", workspace)
+    assert code == 0 and "lift" in answer["made"] and releases(workspace) == published
+
+
+def test_a_new_geo_does_not_touch_what_is_out(workspace: Path, plumb: Plumb) -> None:
+    initialise(workspace)
+    assert plumb("release", workspace)[0] == 0
+    published = releases(workspace)
+    path = workspace / "plumb.toml"
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace('geos = ["geo_01"', 'geos = ["geo_new", "geo_01"'), encoding="utf-8")
+    assert path.read_text(encoding="utf-8") != text
+    (workspace / "controls.csv").unlink()
+    path.write_text(path.read_text(encoding="utf-8").replace('[inputs.controls]\npath = "controls.csv"', ""), "utf-8")
+    code, answer = plumb("release", workspace)
+    assert code == 0 and answer["rho_charged"] == 0, answer
+    assert releases(workspace) == published
+
+
+def test_a_restored_ledger_is_refused(workspace: Path, plumb: Plumb) -> None:
+    initialise(workspace)
+    path = workspace / "plumb.toml"
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace("[project]\n", "[project]\ncalendar_end = 2024-06-30\n"), encoding="utf-8")
+    assert plumb("release", workspace)[0] == 0
+    older = workspace.parent / "older"
+    shutil.copytree(workspace / ".plumb", older)
+    path.write_text(text, encoding="utf-8")
+    assert plumb("release", workspace)[1]["rho_charged"] > 0
+    kept = releases(workspace)
+    for name in older.glob("ledger.sqlite*"):
+        shutil.copy(name, workspace / ".plumb" / name.name)
+    for stray in ("ledger.sqlite-wal", "ledger.sqlite-shm"):
+        if not (older / stray).exists():
+            (workspace / ".plumb" / stray).unlink(missing_ok=True)
+    code, answer = plumb("run", workspace)
+    assert code == 2 and answer["kind"] == "LedgerError" and "older" in answer["error"], answer
+    assert releases(workspace) == kept
+
+
+def test_a_workspace_without_its_secret_is_refused(workspace: Path, plumb: Plumb) -> None:
+    initialise(workspace)
+    assert plumb("release", workspace)[0] == 0
+    (secret_home(Job.open(workspace).config.project.id) / "secret").unlink()
+    code, answer = plumb("run", workspace)
+    assert code == 2 and "the secret of this workspace is missing" in answer["error"]
+
+
+def test_budget_adds_up_to_the_ledger(workspace: Path, plumb: Plumb) -> None:
+    initialise(workspace)
+    charged = plumb("release", workspace)[1]["rho_charged"]
+    code, answer = plumb("budget", workspace)
+    assert code == 0
+    assert sum(b["spent"] for b in answer["blocks"]) == pytest.approx(charged, abs=1e-9)
+    assert sum(c["rho"] for c in answer["charges"]) == pytest.approx(charged, abs=1e-9)
+    assert all(b["spent"] <= b["cap"] == 0.2 for b in answer["blocks"])
+    assert answer["year_epsilon"] > max(b["epsilon"] for b in answer["blocks"])
+
+
+def test_as_of_releases_the_open_quarter_once(workspace: Path, plumb: Plumb) -> None:
+    initialise(workspace)
+    code, answer = plumb("release", workspace, "--as-of", "2024-05-20")
+    assert code == 0, answer
+    charges = read_view(workspace / "warehouse.duckdb", "v_charges")
+    assert set(charges["block"]) == {"quarter-2024-01-01", "quarter-2024-04-01"}
+    kpi = read_view(workspace / "warehouse.duckdb", "v_kpi")
+    assert max(kpi["week"]) == date(2024, 5, 13)  # it ends on the 19th
+    published = releases(workspace)
+    code, answer = plumb("release", workspace)
+    assert code == 0 and set(published) < set(releases(workspace))
+    assert {n: b for n, b in releases(workspace).items() if n in published} == published
+
+
+def fake_fit(passed: bool, mean: float) -> Callable[[Job, Draft, Report], Made]:
+    """Stands for a fitted model with one channel."""
+
+    def build(job: Job, draft: Draft, report: Report) -> Made:
+        row = {"scope": "total", "geo": None, "week": None, "channel": "tv", "metric": "incremental_kpi"}
+        write_frame(pd.DataFrame([row | normal_interval(mean, 1.0)]), draft.path("effects.parquet"))
+        curve = {"channel": "tv", "spend": 1.0, "marginal": 1.0, "observed": True}
+        write_frame(pd.DataFrame([curve | normal_interval(mean, 1.0)]), draft.path("curves.parquet"))
+        one, three = np.ones((1, 1)), np.array([[1.0], [2.0], [3.0]])
+        response = SteadyResponse(("tv",), ("a",), three[:, None], one, three, three, one, one[0], np.full(3, 1 / 3))
+        write_arrays(response_arrays(response), draft.path("response.npz"))
+        draft.path("checks.json").write_text("[]", encoding="utf-8")
+        facts = {"model_version": "m", "release_id": "r", "evidence_ids": "e"}
+        return Made(facts) if passed else Made(facts, "failed_gate", "R-hat of tv is 1.2 (limit 1.01)")
+
+    return build
+
+
+def put_model(monkeypatch: pytest.MonkeyPatch, passed: bool, mean: float) -> None:
+    """Replaces the model's steps; what rests on the model is skipped."""
+    for name in ("fit_uncalibrated", "fit_calibrated"):
+        step = dataclasses.replace(
+            runner.STEPS[name], build=fake_fit(passed, mean), settings=lambda job: {"passed": passed, "mean": mean}
+        )
+        monkeypatch.setitem(runner.STEPS, name, step)
+    for name in ("reconcile", "plan"):
+        monkeypatch.setitem(runner.STEPS, name, dataclasses.replace(runner.STEPS[name], skip=lambda job: "not here"))
+
+
+def test_a_failed_gate_keeps_the_last_passing_run(
+    workspace: Path, plumb: Plumb, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    initialise(workspace)
+    put_model(monkeypatch, passed=False, mean=1.0)
+    code, answer = plumb("run", workspace)
+    assert code == 4 and "R-hat of tv is 1.2" in answer["error"]
+    effects = read_view(workspace / "warehouse.duckdb", "v_effects")
+    assert effects["status"].tolist() == ["failed_gate"] and effects["mean"].tolist() == [1.0]
+    assert read_view(workspace / "warehouse.duckdb", "v_curves").empty
+
+    put_model(monkeypatch, passed=True, mean=2.0)
+    assert plumb("run", workspace)[0] == 0
+    put_model(monkeypatch, passed=False, mean=3.0)
+    assert plumb("run", workspace)[0] == 4
+    effects = read_view(workspace / "warehouse.duckdb", "v_effects")
+    assert effects["status"].tolist() == ["published"] and effects["mean"].tolist() == [2.0]
+    assert read_view(workspace / "warehouse.duckdb", "v_curves")["mean"].tolist() == [2.0]
+    history = read_view(workspace / "warehouse.duckdb", "v_effects_history")
+    assert history["mean"].tolist() == [2.0]
+    runs = read_view(workspace / "warehouse.duckdb", "v_runs").set_index("step")
+    assert runs.at["fit_calibrated", "status"] == "failed_gate" and "R-hat" in runs.at["fit_calibrated", "reason"]
+    assert plumb("run", workspace)[0] == 4  # nothing is stale, and it still has not passed
+
+
+def test_a_second_run_does_nothing(workspace: Path, plumb: Plumb, monkeypatch: pytest.MonkeyPatch) -> None:
+    initialise(workspace)
+    put_model(monkeypatch, passed=True, mean=2.0)
+    code, answer = plumb("run", workspace)
+    assert code == 0 and answer["rho_charged"] > 0, answer
+    before = {p: p.read_bytes() for p in (workspace / "warehouse.duckdb", workspace / "report.html")}
+    code, answer = plumb("run", workspace)
+    assert (code, answer["made"], answer["rho_charged"]) == (0, [], 0.0)
+    assert {p: p.read_bytes() for p in before} == before
+    (workspace / "warehouse.duckdb").unlink()
+    code, answer = plumb("run", workspace)
+    assert code == 0 and "publish" in answer["made"] and answer["rho_charged"] == 0
+    checks = read_view(workspace / "warehouse.duckdb", "v_checks")
+    assert {"input_contract", "consent"} <= set(checks["check_name"])
