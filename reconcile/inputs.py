@@ -27,6 +27,7 @@ from contracts.panel import UNATTRIBUTED
 
 MIN_DRAWS = 100  # fewer draws cannot carry 5 % and 95 % quantiles
 EDGE_DAYS = 7  # credit periods may miss the panel's ends by less than a week: a quarter ends inside a week
+Z90 = 1.6448536269514722
 CENTRED_ABOVE = 5.0  # credit / sd above which the latent credit itself is the better coordinate for the sampler
 NOISE_FLOOR = 1e-3  # smallest relative sd of a credit: an exact figure would be a wall, not a likelihood
 
@@ -168,6 +169,11 @@ class Prepared(NamedTuple):
     def centred(self) -> np.ndarray:
         """Rows (P,) whose latent credit is well known by itself."""
         return self.credit > CENTRED_ABOVE * self.credit_sd
+
+    @property
+    def printed(self) -> np.ndarray:
+        """Rows (P,) whose credit's 90 % interval lies above 0: only these get a factor."""
+        return self.credit > Z90 * self.credit_sd
 
 
 def prepare(inputs: PoolInputs, priors: PoolPriors) -> Prepared:

@@ -29,7 +29,7 @@ from scipy.sparse.csgraph import connected_components
 from reconcile.inputs import PoolPriors, Prepared
 
 CHAINS = 4
-WARMUP = 300
+WARMUP = 600
 DRAWS = 600
 MIN_ESS = 400.0
 
@@ -95,12 +95,14 @@ def _credit_likelihood(data: Prepared, priors: PoolPriors, log_i: jax.Array) -> 
     spread = priors.rule_spread_min + numpyro.sample("rule_spread_raw", dist.HalfNormal(priors.rule_spread_scale))
     channel = tau * numpyro.sample("channel_t", heavy.expand([c]).to_event(1))
     base = log_i + family[data.family] + channel
-    # The level of a model plus the mean over its channels is what the credits pin down: sampled as one figure.
-    top = numpyro.sample("top", dist.Normal(base[at].mean(), priors.model_bias_sd).expand([j]).to_event(1))
-    level = top - base[at].mean()
+    near, far = np.flatnonzero(data.centred), np.flatnonzero(~data.centred)
+    # The level of a model plus the mean over its channels is what the credits pin down: sampled as one figure. A
+    # channel whose credits are mere noise has no place in that mean: its own bias wanders down a long tail.
+    middle = base[at][near if len(near) else far].mean()
+    top = numpyro.sample("top", dist.Normal(middle, priors.model_bias_sd).expand([j]).to_event(1))
+    level = top - middle
     expected = base[at] + level[data.credit_model]
     # A credit known to a few per cent is sampled itself; a noisy one through its deviation: no funnel either way.
-    near, far = np.flatnonzero(data.centred), np.flatnonzero(~data.centred)
     log_credit = expected
     if len(near):
         own = numpyro.sample("log_credit_near", dist.StudentT(priors.dof, expected[near], spread).to_event(1))
@@ -126,13 +128,14 @@ def pooled_model(data: Prepared, priors: PoolPriors) -> None:
 
 def _run(data: Prepared, priors: PoolPriors, seed: int, draws: int) -> Sampled:
     start = {"log_credit_near": np.log(data.credit[data.centred])} if data.centred.any() else {}
-    kernel = NUTS(pooled_model, target_accept_prob=0.95, init_strategy=init_to_value(values=start))
+    kernel = NUTS(pooled_model, target_accept_prob=0.95, dense_mass=True, init_strategy=init_to_value(values=start))
     mcmc = MCMC(
         kernel, num_warmup=WARMUP, num_samples=draws, num_chains=CHAINS, chain_method="vectorized", progress_bar=False
     )
     mcmc.run(jax.random.PRNGKey(seed), data, priors, extra_fields=("diverging",))
     chains = {k: np.asarray(v) for k, v in mcmc.get_samples(group_by_chain=True).items()}
-    published = [v for k, v in chains.items() if k in ("log_i", "log_credit")]
+    # A credit that may be zero gets no factor; its log has no lower end, and nobody reads it.
+    published = [chains["log_i"]] + ([chains["log_credit"][..., data.printed]] if data.printed.any() else [])
     watched = [*published, *(chains[k] for k in ("tau", "model") if k in chains)]
     s = CHAINS * draws
     flat = {k: v.reshape(s, *v.shape[2:]) for k, v in chains.items()}

@@ -19,7 +19,6 @@ from reconcile.model import MIN_ESS, Sampled, sample
 __all__ = ["Diagnostics", "MmmEvidence", "PoolInputs", "PoolPriors", "Reconciled", "reconcile"]
 
 CONFLICT_Z = 2.0
-Z90 = 1.6448536269514722
 MAX_RHAT = 1.05
 NO_MODEL = ""  # name of the credit model in rows of a pool without any credit
 FACTOR_COLUMNS = (
@@ -146,7 +145,7 @@ def _factor(data: Prepared, drawn: Sampled, c: int, row: int | None) -> tuple[di
     empty = dict.fromkeys(INTERVAL, np.nan)
     if row is None:
         return empty, np.nan, ["no credit is recorded for this channel, so there is no factor"]
-    credit, sd = float(data.credit[row]), float(data.credit_sd[row])
-    if credit - Z90 * sd <= 0:
+    credit = float(data.credit[row])
+    if not data.printed[row]:
         return empty, credit, ["the credit's 90 % interval holds 0 or less, so no factor is printed"]
     return summarise(np.exp(drawn.log_i[:, c] - drawn.log_credit[:, row])), credit, []
