@@ -258,7 +258,7 @@ class Model(Section):
 
     seed: int = 1
     chains: Annotated[int, Field(ge=1, le=16)] = 4
-    warmup: Annotated[int, Field(ge=50)] = 300
+    warmup: Annotated[int, Field(ge=50)] = 100
     draws: Annotated[int, Field(ge=50)] = 750
     doublings: Annotated[int, Field(ge=0, le=5)] = 3
 
