@@ -22,7 +22,7 @@ import jax.numpy as jnp
 from jax.scipy.linalg import cho_solve, solve_triangular
 
 from mmm.design import Design
-from mmm.transforms import carry_over, hill
+from mmm.transforms import adstock_weights, hill
 
 
 class Params(NamedTuple):
@@ -72,25 +72,24 @@ class Extra(NamedTuple):
 
 def media_response(design: Design, p: Params) -> Response:
     """Share of each channel's total response per cell and per lift, given carry-over and curve."""
-    carry = carry_over(p.retention, design.shape[1], design.lags, jnp)
-    stock = jnp.einsum("cts,gsc->gtc", carry, design.exposure)
+    g, t, c = design.shape
+    weights = adstock_weights(p.retention, design.lags, jnp)  # (lags, C)
+    stock = jnp.einsum("cnl,lc->nc", design.past, weights).reshape(g, t, c)
     share = hill(stock, p.half_saturation, p.slope, jnp)
     sized = design.size[:, None, None] * share
     norm = sized.sum(axis=(0, 1))
     unit = sized / norm
-    return Response(unit, unit * p.slope * (1.0 - share), norm, _lift_response(design, p, carry, norm))
+    return Response(unit, unit * p.slope * (1.0 - share), norm, _lift_response(design, p, weights, norm))
 
 
-def _lift_response(design: Design, p: Params, carry: Any, norm: Any) -> Any:
+def _lift_response(design: Design, p: Params, weights: Any, norm: Any) -> Any:
     rows, c = design.lifts, design.lifts.channel
+    g, t, _ = design.shape
     if len(c) == 0:
-        return jnp.zeros((0, len(design.size)))
-    half, slope = p.half_saturation[c][:, None, None], p.slope[c][:, None, None]
-
-    def curve(exposure: Any) -> Any:
-        return hill(jnp.einsum("kts,kgs->kgt", carry[c], exposure), half, slope, jnp)
-
-    gap = (curve(rows.exposure) - curve(rows.counterfactual)) * rows.weight
+        return jnp.zeros((0, g))
+    half, slope = p.half_saturation[c][:, None], p.slope[c][:, None]
+    factual, without = (hill(jnp.einsum("knl,lk->kn", past, weights[:, c]), half, slope, jnp) for past in rows.past)
+    gap = (factual - without).reshape(len(c), g, t) * rows.weight
     return gap.sum(axis=2) * design.size / norm[c][:, None]
 
 
@@ -140,9 +139,9 @@ def factorise(design: Design, p: Params, response: Response) -> Arrow:
     xw = x * w[..., None]
     time_time = jnp.diag(w.sum(axis=0)) - flat.T @ flat
     time_control = xw.sum(axis=0) - flat.T @ flat_x
-    control_control = jnp.einsum("gtk,gtj->kj", xw, x) - flat_x.T @ flat_x
+    control_control = xw.reshape(-1, k).T @ x.reshape(-1, k) - flat_x.T @ flat_x
     rhs_time = (w * r).sum(axis=0) - flat.T @ flat_r
-    rhs_control = jnp.einsum("gtk,gt->k", xw, r) - flat_x.T @ flat_r
+    rhs_control = xw.reshape(-1, k).T @ r.reshape(-1) - flat_x.T @ flat_r
     left = _stack_shared(design, time_time, time_control.T)  # (S, T)
     right = _stack_shared(design, time_control, control_control)  # (S, K)
     half = [left @ design.common] + ([left] if design.shock else []) + [right]
@@ -185,24 +184,25 @@ def extra_rows(design: Design, p: Params, response: Response) -> Extra:
 
 
 def _pull_back(design: Design, arrow: Arrow, extra: Extra) -> tuple[Any, Any, Any]:
-    """Half-solves of the extra rows: per geo (G, B, R), shared (S, R), and their posterior mean (R,)."""
+    """Half-solves of the extra rows: local (G·B, R), shared (S, R), and their posterior mean (R,)."""
     r = extra.rows.shape[0]
     g, _, c = design.shape
     local = jnp.zeros((g, design.local.shape[1], r))
     full = jnp.concatenate([local, jnp.transpose(extra.rows, (1, 2, 0))], axis=1)  # (G, B, R)
-    half = solve_triangular(arrow.chol_p, full, lower=True)
-    by_time = jnp.einsum("gbt,gbr->tr", arrow.v, half)
-    by_control = jnp.einsum("gbk,gbr->kr", arrow.vx, half)
+    # joined over geos and coefficients: one matrix product each, where a contraction over two axes is a slow loop
+    half = solve_triangular(arrow.chol_p, full, lower=True).reshape(-1, r)
+    by_time = arrow.v.reshape(len(half), -1).T @ half
+    by_control = arrow.vx.reshape(len(half), -1).T @ half
     shared = solve_triangular(arrow.chol_s, _stack_shared(design, by_time, by_control), lower=True)
     u = solve_triangular(arrow.chol_s, arrow.rhs, lower=True)
-    mean = jnp.einsum("gbr,gb->r", half, arrow.vr) - shared.T @ u
+    mean = half.T @ arrow.vr.reshape(-1) - shared.T @ u
     return half, shared, mean
 
 
 def _extra_covariance(half: Any, shared: Any, extra: Extra) -> Any:
     """Predictive covariance (R, R) of the extra rows given the panel."""
     k = extra.lift_covariance.shape[0]
-    cov = jnp.einsum("gbr,gbq->rq", half, half) + shared.T @ shared
+    cov = half.T @ half + shared.T @ shared
     return cov.at[:k, :k].add(extra.lift_covariance)
 
 
@@ -241,7 +241,7 @@ def draw_linear(design: Design, p: Params, key: Any) -> tuple[Any, Any]:
     predicted = jnp.einsum("rgc,gc->r", extra.rows, local[:, b - c :])
     weight = cho_solve((jnp.linalg.cholesky(cov), True), extra.target + noise - predicted)
     step_s = solve_triangular(arrow.chol_s.T, -half_s @ weight, lower=False)
-    step_l = _back_substitute(design, arrow, step_s, jnp.einsum("gbr,r->gb", half, weight))
+    step_l = _back_substitute(design, arrow, step_s, (half @ weight).reshape(g, b))
     p_common = design.common.shape[1]
     return local + step_l, (shared + step_s).at[:p_common].add(design.common_mean)
 

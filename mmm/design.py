@@ -22,6 +22,7 @@ from contracts.errors import ContractError
 from contracts.panel import Panel
 from mmm.lifts import LiftTerm
 from mmm.spec import LogNormalPrior, ModelSpec
+from mmm.transforms import lagged
 
 MIN_PERIODS = 26
 MIN_GEOS_FOR_SHOCK = 3  # a common weekly shock and one geo's own residual cannot be told apart with fewer
@@ -34,6 +35,7 @@ class LiftRows:
     channel: np.ndarray  # (K,) int
     exposure: np.ndarray  # (K, G, T) factual exposure per head
     counterfactual: np.ndarray  # (K, G, T)
+    past: np.ndarray  # (2, K, G·T, lags) both of them beside their own past
     weight: np.ndarray  # (K, G, T) coverage inside scope and window, 0 elsewhere
     mean: np.ndarray  # (K,) KPI units
     std_error: np.ndarray  # (K,)
@@ -54,6 +56,7 @@ class Design:
     observed: np.ndarray  # (G, T) bool
     noise: np.ndarray  # (G, T)
     exposure: np.ndarray  # (G, T, C)
+    past: np.ndarray  # (C, G·T, lags) exposure beside its own past
     exposure_scale: np.ndarray  # (C,) media units per head that make exposure 1
     common: np.ndarray  # (T, P)
     common_mean: np.ndarray  # (P,)
@@ -95,6 +98,7 @@ def build_design(panel: Panel, spec: ModelSpec, terms: Sequence[LiftTerm] = ()) 
     common, common_kind, common_sd, common_mean = _common_basis(panel, spec)
     local, local_kind, local_sd = _local_basis(panel, spec)
     location, spread = _effect_prior(panel, spec, active)
+    lags = max(1, min(t, spec.max_lag_days // panel.period_days))
     return Design(
         channels=tuple(names[active].tolist()),
         paid=paid[active],
@@ -104,6 +108,7 @@ def build_design(panel: Panel, spec: ModelSpec, terms: Sequence[LiftTerm] = ()) 
         observed=observed,
         noise=panel.kpi_variance / level[:, None] ** 2,
         exposure=per_head / scale,
+        past=past_of(np.moveaxis(per_head / scale, 2, 0), lags),
         exposure_scale=scale,
         common=common,
         common_mean=common_mean,
@@ -115,11 +120,17 @@ def build_design(panel: Panel, spec: ModelSpec, terms: Sequence[LiftTerm] = ()) 
         controls=_standardise(panel.controls),
         control_sd=spec.control_sd,
         shock=g >= MIN_GEOS_FOR_SHOCK,
-        lags=max(1, min(t, spec.max_lag_days // panel.period_days)),
+        lags=lags,
         effect_location=location,
         effect_scale=spread,
-        lifts=_lift_rows(panel, spec, terms, active, size, scale),
+        lifts=_lift_rows(panel, spec, terms, active, size, scale, lags),
     )
+
+
+def past_of(exposure: np.ndarray, lags: int) -> np.ndarray:
+    """Exposure (N, G, T) beside its own past with geos and periods joined, (N, G·T, lags)."""
+    n, g, t = exposure.shape
+    return lagged(exposure, lags).reshape(n, g * t, lags)
 
 
 def _level(panel: Panel, observed: np.ndarray) -> np.ndarray:
@@ -215,7 +226,13 @@ def _effect_prior(panel: Panel, spec: ModelSpec, active: np.ndarray) -> tuple[np
 
 
 def _lift_rows(
-    panel: Panel, spec: ModelSpec, terms: Sequence[LiftTerm], active: np.ndarray, size: np.ndarray, scale: np.ndarray
+    panel: Panel,
+    spec: ModelSpec,
+    terms: Sequence[LiftTerm],
+    active: np.ndarray,
+    size: np.ndarray,
+    scale: np.ndarray,
+    lags: int,
 ) -> LiftRows:
     g, t = panel.kpi.shape
     where = np.cumsum(active) - 1
@@ -232,6 +249,7 @@ def _lift_rows(
         channel=np.array([where[term.channel] for term in terms], dtype=int),
         exposure=exposure,
         counterfactual=counterfactual,
+        past=np.stack([past_of(exposure, lags), past_of(counterfactual, lags)]),
         weight=weight,
         mean=mean,
         std_error=np.array([term.std_error for term in terms]),

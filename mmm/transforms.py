@@ -23,22 +23,21 @@ def adstock_weights(retention: Any, lags: int, xp: Any = np) -> Any:
     return weights / weights.sum(axis=0, keepdims=True)
 
 
-def carry_over(retention: Any, periods: int, lags: int, xp: Any = np) -> Any:
-    """Carry-over as a matrix per channel, shape (C, T, T): stock = matrix @ exposure.
+def lagged(exposure: np.ndarray, lags: int) -> np.ndarray:
+    """Exposure (..., T) beside its own past, shape (..., T, lags): lag l holds period t − l, 0 before the start.
 
-    Powers of the lag itself, not a gather of `adstock_weights`, because the gradient of a gather is a slow scatter.
+    The exposure is data: lagged once, carry-over is a product with `lags` weights instead of a T × T matrix.
     """
-    gap = np.arange(periods)[:, None] - np.arange(periods)[None, :]
-    inside = (gap >= 0) & (gap < lags)
-    power = retention[:, None, None] ** np.where(inside, gap, 0)
-    norm = (retention[:, None] ** np.arange(lags)).sum(axis=1)
-    return xp.where(inside, power, 0.0) / norm[:, None, None]
+    out = np.zeros((*exposure.shape, lags))
+    for lag in range(min(lags, exposure.shape[-1])):
+        out[..., lag:, lag] = exposure[..., : exposure.shape[-1] - lag]
+    return out
 
 
-def geometric_adstock(exposure: Any, retention: Any, lags: int, xp: Any = np) -> Any:
+def geometric_adstock(exposure: np.ndarray, retention: np.ndarray, lags: int) -> np.ndarray:
     """Stock (G, T, C) of exposure (G, T, C): a weighted mean of this period and the `lags − 1` before it."""
-    matrix = carry_over(retention, exposure.shape[1], lags, xp)
-    return xp.einsum("cts,gsc->gtc", matrix, exposure)
+    past = lagged(np.moveaxis(exposure, 2, 0), lags)  # (C, G, T, lags)
+    return np.einsum("cgtl,lc->gtc", past, adstock_weights(retention, lags))
 
 
 def hill(stock: Any, half_saturation: Any, slope: Any, xp: Any = np) -> Any:
@@ -47,5 +46,5 @@ def hill(stock: Any, half_saturation: Any, slope: Any, xp: Any = np) -> Any:
     A zero stock is masked before the power, so that gradients by slope stay finite.
     """
     positive = stock > 0
-    safe = xp.where(positive, stock, 1.0)
-    return xp.where(positive, 1.0 / (1.0 + (half_saturation / safe) ** slope), 0.0)
+    distance = slope * (xp.log(xp.where(positive, stock, 1.0)) - xp.log(half_saturation))
+    return xp.where(positive, 0.5 + 0.5 * xp.tanh(0.5 * distance), 0.0)  # the logistic curve, without overflow

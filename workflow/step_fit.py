@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 
 from contracts.panel import Panel
+from mmm.design import build_design
+from mmm.diagnostics import gate
 from mmm.effects import channel_effects, response_curves, steady_response
 from mmm.fit import Fit, RunFlags, fit
 from mmm.lifts import LiftTerm, lift_terms, mask_tests
@@ -133,20 +135,25 @@ def uncalibrated_panel(job: Job) -> Panel:
 
 def _build_calibrated(job: Job, draft: Draft, report: Report) -> Made:
     panel, config, terms = uncalibrated_panel(job), job.config, terms_of(job)
-    found = fit(
-        panel,
-        spec_of(config),
-        terms,
-        seed=config.model.seed + 1,
-        flags=flags_of(config),
-        progress=_report(report),
-    )
     spec = spec_of(config)
+    found = (
+        _same_fit(job, panel)
+        if not terms
+        else fit(panel, spec, terms, seed=config.model.seed + 1, flags=flags_of(config), progress=_report(report))
+    )
     response = steady_response(panel, spec, found.posterior)
     write_frame(channel_effects(panel, spec, found.posterior), draft.path("effects.parquet"))
     write_frame(response_curves(response), draft.path("curves.parquet"))
     write_arrays(response_arrays(response), draft.path("response.npz"))
     return _save(draft, config, panel, found, sorted({i for t in terms for i in t.evidence_ids}))
+
+
+def _same_fit(job: Job, panel: Panel) -> Fit:
+    """Without any usable lift the two posteriors are one: the first is read, and its gate is its own."""
+    artifact = job.need("fit_uncalibrated").artifact
+    assert artifact is not None
+    posterior = read_posterior(artifact)
+    return Fit(posterior, gate(panel, build_design(panel, spec_of(job.config)), posterior))
 
 
 def read_posterior(artifact: Artifact) -> Posterior:

@@ -79,7 +79,7 @@ def test_the_marginal_roi_is_the_derivative_of_the_curve(world):
     more = dataclasses.replace(panel, media=panel.media * 1.01)
     design, bumped = build_design(panel, SPEC), build_design(more, SPEC)
     # the design rescales exposure, so the bump is applied on the first design's scale
-    bumped = dataclasses.replace(bumped, exposure=design.exposure * 1.01)
+    bumped = dataclasses.replace(bumped, past=design.past * 1.01)
     import jax
 
     from mmm.collapse import media_response
@@ -106,7 +106,7 @@ def test_steady_response_equals_the_model_at_a_steady_spend(world):
     from mmm.effects import _params, _thin
 
     picked = _thin(result.posterior, 50)
-    flat = dataclasses.replace(flat, exposure=flat.exposure * scale)
+    flat = dataclasses.replace(flat, past=flat.past * scale[:, None, None])
     with jax.enable_x64(True):
         one = jax.tree.map(lambda a: a[4], _params(result.posterior, picked))
         there, here = jax.device_get((media_response(flat, one), media_response(design, one)))

@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmm.transforms import adstock_weights, carry_over, geometric_adstock, hill
+from mmm.transforms import adstock_weights, geometric_adstock, hill, lagged
 
 retentions = st.floats(0.01, 0.95)
 
@@ -49,7 +49,11 @@ def test_numpy_and_jax_agree_and_gradients_are_finite_at_zero():
     with jax.enable_x64(True):
         ours = hill(jnp.asarray(x), 1.2, 1.4, jnp)
         slope = jax.grad(lambda n: hill(jnp.asarray(x), 1.2, n, jnp).sum())(1.4)
-        matrix = carry_over(jnp.array([0.5, 0.2]), 6, 3, jnp)
     assert np.allclose(ours, hill(x, 1.2, 1.4))
     assert np.isfinite(slope)
-    assert np.allclose(matrix, carry_over(np.array([0.5, 0.2]), 6, 3))
+
+
+def test_lagged_holds_the_past_and_nothing_before_the_start():
+    out = lagged(np.array([[1.0, 2.0, 3.0]]), 2)
+    assert out.tolist() == [[[1.0, 0.0], [2.0, 1.0], [3.0, 2.0]]]
+    assert lagged(np.ones((1, 2)), 4).shape == (1, 2, 4)
