@@ -115,7 +115,8 @@ def _fail(as_json: bool, sentence: str, code: int, kind: str) -> None:
 
 
 def _console() -> Console:
-    return Console(soft_wrap=False, highlight=False)
+    """Standard output; tables in a pipe or a log are not squeezed into 80 columns."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 140)
 
 
 @app.command()

@@ -110,10 +110,11 @@ def show_table(answer: dict[str, Any], console: Console) -> None:
     """Prints the comparison and where the explorer is."""
     table = Table(
         "channel", "truth", "model (90 %)", "lift tests (90 %)", "last touch", "true ÷ credited (90 %)", "change",
-        title="Incremental conversions of consenting people", box=None, pad_edge=False,
+        title="Incremental conversions of consenting people (a lift test: of its own window and scope, signed)",
+        box=None, pad_edge=False, title_justify="left",
     )  # fmt: skip
     for row in answer["channels"]:
-        tests = "\n".join(f"{t['experiment']}: {t['mean']:.0f} ({t['p05']:.0f} to {t['p95']:.0f})" for t in row["lift"])
+        tests = "\n".join(f"{t['mean']:,.0f} ({t['p05']:,.0f} to {t['p95']:,.0f})" for t in row["lift"])
         table.add_row(
             row["channel"],
             f"{row['truth']:,.0f}",

@@ -63,10 +63,9 @@ def _settings(job: Job) -> object:
 
 def _build(job: Job, draft: Draft, report: Report) -> Made:
     readable = _readable(job)
-    chosen, refused = _that_can_be_read(job, [e for e in job.experiments if e.name in readable])
+    chosen, library, refused = _library(job, [e for e in job.experiments if e.name in readable])
     if not chosen:
         raise NotApplicable("; ".join(refused.values()))
-    library = build_library(job.panel, chosen, trial_releases(job))
     write_frame(frame_of(library.estimates, LiftEstimate), draft.path("estimates.parquet"))
     arrays = {"covariance": library.covariance}
     for e in chosen:
@@ -78,17 +77,26 @@ def _build(job: Job, draft: Draft, report: Report) -> Made:
     return Made({"estimates": len(library.estimates), "left_out": waiting | refused})
 
 
-def _that_can_be_read(job: Job, tests: Sequence[Experiment]) -> tuple[list[Experiment], dict[str, str]]:
-    """Experiments that the data can carry, and why the others cannot (too little history, no control geo, ...)."""
-    chosen, refused = [], {}
+def _library(job: Job, tests: Sequence[Experiment]) -> tuple[list[Experiment], LiftLibrary, dict[str, str]]:
+    """Experiments that the data can carry, their library, and why the others cannot be read.
+
+    Too little history, or no control geo left beside the other tests: then tests are taken in the order of the table,
+    and one that cannot be read beside those before it is left out.
+    """
+    trials = trial_releases(job)
+    try:
+        return list(tests), build_library(job.panel, tests, trials), {}
+    except ContractError:
+        chosen: list[Experiment] = []
+        library, refused = LiftLibrary((), np.zeros((0, 0))), {}
     for experiment in tests:
         try:
-            build_library(job.panel, [experiment], trial_releases(job))
+            library = build_library(job.panel, [*chosen, experiment], trials)
         except ContractError as error:
             refused[experiment.name] = str(error)
         else:
             chosen.append(experiment)
-    return chosen, refused
+    return chosen, library, refused
 
 
 def _view_rows(library: LiftLibrary) -> pd.DataFrame:

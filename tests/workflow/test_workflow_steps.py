@@ -173,7 +173,8 @@ def test_a_failed_gate_keeps_the_last_passing_run(
     assert read_view(workspace / "warehouse.duckdb", "v_curves").empty
 
     put_model(monkeypatch, passed=True, mean=2.0)
-    assert plumb("run", workspace)[0] == 0
+    code, answer = plumb("run", workspace)
+    assert code == 0, answer
     put_model(monkeypatch, passed=False, mean=3.0)
     assert plumb("run", workspace)[0] == 4
     effects = read_view(workspace / "warehouse.duckdb", "v_effects")
