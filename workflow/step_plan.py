@@ -61,21 +61,45 @@ def resample(response: SteadyResponse, weights: np.ndarray, draws: int = DRAWS) 
     )
 
 
-def reconciled_response(job: Job) -> tuple[SteadyResponse, Weights]:
-    """Steady response whose draws agree with the reconciled channel totals."""
+def carry(response: SteadyResponse, totals: np.ndarray, target: np.ndarray, draws: int = DRAWS) -> SteadyResponse:
+    """`draws` draws whose channel totals are reconciled ones (S, C): `totals` (D, C) belong to the response's draws.
+
+    Where importance weights are too few, each reconciled draw is paired with the calibrated draw that is nearest in
+    whitened log totals, and that draw's amplitude is scaled to it. The totals then follow the reconciled distribution
+    exactly; the dependence of shape on size is kept as far as the two overlap (docs/decisions/0045).
+    """
+    picked = target[np.linspace(0, len(target) - 1, draws).astype(int)]
+    have, want = np.log(totals), np.log(picked)
+    root = np.linalg.cholesky(np.atleast_2d(np.cov(have.T)) + 1e-9 * np.eye(have.shape[1]))
+    white, wanted = np.linalg.solve(root, have.T).T, np.linalg.solve(root, want.T).T
+    nearest = np.array([int(np.argmin(((white - w) ** 2).sum(axis=1))) for w in wanted])
+    return dataclasses.replace(
+        response,
+        amplitude=response.amplitude[nearest] * (picked / totals[nearest])[:, None, :],
+        half_saturation=response.half_saturation[nearest],
+        slope=response.slope[nearest],
+        weights=np.full(draws, 1.0 / draws),
+    )
+
+
+def reconciled_response(job: Job) -> tuple[SteadyResponse, Weights, bool]:
+    """Steady response whose draws agree with the reconciled channel totals, and whether weights alone could do it."""
     calibrated, pooled = job.outcomes["fit_calibrated"].artifact, job.outcomes["reconcile"].artifact
     assert calibrated is not None and pooled is not None
     panel, posterior = uncalibrated_panel(job), read_posterior(calibrated)
     response = steady_response(panel, spec_of(job.config), posterior, draws=posterior.draws)
     channels, incremental = read_pool(pooled)
-    order = [channels.index(c) for c in response.channels]
-    weights = importance_weights(total_draws(panel, posterior, response.channels), incremental[:, order])
-    return resample(response, weights.weights), weights
+    target = incremental[:, [channels.index(c) for c in response.channels]]
+    totals = total_draws(panel, posterior, response.channels)
+    weights = importance_weights(totals, target)
+    if weights.enough and weights.pareto_k <= MAX_PARETO_K:
+        return resample(response, weights.weights), weights, True
+    return carry(response, totals, target), weights, False
 
 
 def _build(job: Job, draft: Draft, report: Report) -> Made:
     panel, planning = job.panel, job.config.planning
-    response, weights = reconciled_response(job)
+    response, weights, weighted = reconciled_response(job)
     horizon = Horizon(panel.weeks[-1] + timedelta(days=panel.period_days), planning.horizon_weeks, panel.period_days)
     budget = None if planning.budget is None else planning.budget / horizon.periods_per_week
     try:
@@ -87,11 +111,12 @@ def _build(job: Job, draft: Draft, report: Report) -> Made:
     write_frame(pd.concat([p.channels for p in plans], ignore_index=True), draft.path("v_scenarios.parquet"))
     write_frame(pd.concat([p.cells for p in plans], ignore_index=True), draft.path("v_scenario_cells.parquet"))
     write_arrays(response_arrays(response), draft.path("response.npz"))
+    how = "" if weighted else "; reconciled totals were carried over by scaling instead"
     checks = [
         _check("plan effective sample size", weights.ess, MIN_ESS, weights.enough,
-               f"{weights.ess:.0f} effective draws agree with the reconciled totals"),
+               f"{weights.ess:.0f} effective draws of the model agree with the reconciled totals{how}"),
         _check("plan pareto k", weights.pareto_k, MAX_PARETO_K, weights.pareto_k <= MAX_PARETO_K,
-               f"tail shape of the weights {weights.pareto_k:.2f}; above {MAX_PARETO_K} they cannot be trusted"),
+               f"tail shape of the weights {weights.pareto_k:.2f} (limit {MAX_PARETO_K}){how}"),
         _check("plan optimality", split.kkt_residual, 0.01, split.kkt_residual <= 0.01,
                f"largest breach of the optimality conditions {split.kkt_residual:.1e}"),
     ]  # fmt: skip
