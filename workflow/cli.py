@@ -291,12 +291,18 @@ def serve(
     """Start the explorer in the browser; it reads the warehouse only."""
     root = _root(directory, workspace)
 
+    environment: dict[str, str] = {}
+
     def work() -> dict[str, Any]:
-        from workflow.serve import serve as start
+        from workflow.serve import prepare
 
-        return {"exit_code": start(root, port, address, quiet=as_json)}
+        environment.update(prepare(root, port, address))
+        return {"url": f"http://{address}:{port}"}
 
-    _execute(root, as_json, work, lambda answer: None)
+    _execute(root, as_json, work, lambda answer: typer.echo(f"Explorer: {answer['url']} (Ctrl+C ends it)"))
+    from workflow.serve import become
+
+    become(port, address, environment, quiet=as_json)
 
 
 @app.command()

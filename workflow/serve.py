@@ -5,9 +5,9 @@ from __future__ import annotations
 import importlib.util
 import os
 import socket
-import subprocess
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 from contracts.errors import MissingStep, PlumblineError, WorkspaceError
 from workflow.paths import Workspace
@@ -36,23 +36,22 @@ def command(port: int, address: str) -> list[str]:
     return [sys.executable, "-m", "streamlit", "run", str(app_script()), *flags]
 
 
-def serve(root: Path, port: int, address: str, *, quiet: bool) -> int:
-    """Starts the explorer and waits for its end. Raises MissingStep (no warehouse) or WorkspaceError (port)."""
+def prepare(root: Path, port: int, address: str) -> dict[str, str]:
+    """Environment of the explorer. Raises MissingStep without a warehouse, WorkspaceError where the port is taken."""
     workspace = Workspace(root).require()
     if not workspace.warehouse.is_file():
         raise MissingStep(f"{root} has no warehouse yet; run: plumb run {root}")
     _require_free(address, port)
-    environment = os.environ | {ENV: str(workspace.warehouse.resolve())}
-    output = subprocess.DEVNULL if quiet else None
-    process = subprocess.Popen(command(port, address), env=environment, stdout=output)
-    try:
-        return process.wait()
-    except KeyboardInterrupt:
-        process.terminate()
-        return process.wait()
-    finally:
-        if process.poll() is None:
-            process.terminate()
+    return os.environ | {ENV: str(workspace.warehouse.resolve())}
+
+
+def become(port: int, address: str, environment: dict[str, str], *, quiet: bool) -> NoReturn:
+    """Turns this process into the explorer, so that whoever started it can also stop it. Does not return."""
+    sys.stdout.flush()
+    if quiet:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    words = command(port, address)
+    os.execve(words[0], words, environment)
 
 
 def _require_free(address: str, port: int) -> None:
