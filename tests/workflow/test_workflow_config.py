@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from contracts.errors import ConfigError
+from mmm.fit import RunFlags
 from workflow.config import load, parse
 
 BASE: dict[str, Any] = {"project": {"id": "abcd"}, "inputs": {"events": {"path": "events.csv"}}}
@@ -76,3 +77,10 @@ def test_the_declared_policy_is_what_the_room_reads() -> None:
 def test_a_bound_that_no_integer_can_hold_is_a_config_error() -> None:
     with pytest.raises(ConfigError, match="privacy.kpi.conversions.bound"):
         parse(broken("privacy", "kpi", "conversions", value={"bound": 1e12, "share": 0.5})).privacy.policy()
+
+
+def test_the_sampling_defaults_are_the_models_own() -> None:
+    ours, theirs = parse(BASE).model, RunFlags()
+    assert (ours.chains, ours.warmup, ours.draws, ours.doublings) == (
+        theirs.chains, theirs.warmup, theirs.draws, theirs.doublings,
+    )  # fmt: skip
