@@ -30,6 +30,7 @@ class Params(NamedTuple):
 
     theta: Any  # (C,) total contribution, KPI units, over all geos and periods
     retention: Any  # (C,)
+    delay: Any  # (C,)
     half_saturation: Any  # (C,)
     slope: Any  # (C,)
     geo_spread: Any  # (C,)
@@ -73,7 +74,7 @@ class Extra(NamedTuple):
 def media_response(design: Design, p: Params) -> Response:
     """Share of each channel's total response per cell and per lift, given carry-over and curve."""
     g, t, c = design.shape
-    weights = adstock_weights(p.retention, design.lags, jnp)  # (lags, C)
+    weights = adstock_weights(p.retention, p.delay, design.lags, jnp)  # (lags, C)
     stock = jnp.einsum("cnl,lc->nc", design.past, weights).reshape(g, t, c)
     share = hill(stock, p.half_saturation, p.slope, jnp)
     sized = design.size[:, None, None] * share

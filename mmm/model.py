@@ -38,6 +38,7 @@ def sample_params(design: Design, spec: ModelSpec) -> Params:
     return Params(
         theta=jnp.exp(design.effect_location + design.effect_scale * z_theta),
         retention=numpyro.sample("retention", dist.Beta(spec.retention_a, spec.retention_b).expand([c]).to_event(1)),
+        delay=spec.delay * numpyro.sample("r_delay", dist.HalfNormal(1.0).expand([c]).to_event(1)),
         half_saturation=spec.half_median * jnp.exp(spec.half_scale * z_half),
         slope=spec.slope_median * jnp.exp(spec.slope_scale * z_slope),
         geo_spread=spec.geo_spread * numpyro.sample("r_geo_spread", dist.HalfNormal(1.0).expand([c]).to_event(1))

@@ -5,6 +5,7 @@
 | ROI_c | roi | currency per currency | LogNormal(roi_location, roi_scale) where revenue per KPI is known |
 | q_c | contribution share | share of KPI | LogNormal around paid_share, split by spend, where it is not |
 | alpha_c | retention | share carried to the next period | Beta(retention_a, retention_b) |
+| delta_c | delay | none; 0 is geometric adstock | HalfNormal(delay) |
 | k_c | half_saturation | mean positive exposure per head | LogNormal(log half_median, half_scale) |
 | n_c | slope | none | LogNormal(log slope_median, slope_scale) |
 | eta_c | geo_spread | sd of a geo's relative effect | HalfNormal(geo_spread) |
@@ -44,6 +45,7 @@ class ModelSpec:
     organic_share: float = 0.03
     retention_a: float = 2.0
     retention_b: float = 3.0
+    delay: float = 1.5
     half_median: float = 1.5
     half_scale: float = 0.6
     slope_median: float = 1.1

@@ -4,6 +4,7 @@
 |---|---|---|---|
 | x[g,t,c] | exposure | geo, period, channel | exposure per head |
 | alpha_c | retention | channel | share carried to the next period, (0, 1) |
+| delta_c | delay | channel | none, >= 0; 0 is geometric |
 | k_c | half_saturation | channel | exposure at which half of the effect is reached |
 | n_c | slope | channel | none |
 
@@ -17,9 +18,15 @@ from typing import Any
 import numpy as np
 
 
-def adstock_weights(retention: Any, lags: int, xp: Any = np) -> Any:
-    """Normalised geometric weights alpha^l / sum(alpha^l), shape (lags, C) for retention (C,); they sum to 1."""
-    weights = retention[None, :] ** xp.arange(lags)[:, None]
+def adstock_weights(retention: Any, delay: Any, lags: int, xp: Any = np) -> Any:
+    """Normalised negative-binomial weights, shape (lags, C) for retention and delay (C,); they sum to 1.
+
+    w_l / w_{l−1} = alpha (l + delta) / l. With delay 0 this is the geometric adstock alpha^l; a larger delay moves the
+    peak away from the week of the spend (Koyck, 1954; Solow, 1960, "On a family of lag distributions").
+    """
+    lag = np.arange(1, lags)[:, None]
+    steps = retention[None, :] * (1.0 + delay[None, :] / lag)
+    weights = xp.cumprod(xp.concatenate([xp.ones((1, steps.shape[1])), steps], axis=0), axis=0)
     return weights / weights.sum(axis=0, keepdims=True)
 
 
@@ -34,10 +41,10 @@ def lagged(exposure: np.ndarray, lags: int) -> np.ndarray:
     return out
 
 
-def geometric_adstock(exposure: np.ndarray, retention: np.ndarray, lags: int) -> np.ndarray:
+def adstock(exposure: np.ndarray, retention: np.ndarray, delay: np.ndarray, lags: int) -> np.ndarray:
     """Stock (G, T, C) of exposure (G, T, C): a weighted mean of this period and the `lags − 1` before it."""
     past = lagged(np.moveaxis(exposure, 2, 0), lags)  # (C, G, T, lags)
-    return np.einsum("cgtl,lc->gtc", past, adstock_weights(retention, lags))
+    return np.einsum("cgtl,lc->gtc", past, adstock_weights(retention, delay, lags))
 
 
 def hill(stock: Any, half_saturation: Any, slope: Any, xp: Any = np) -> Any:

@@ -14,6 +14,7 @@ import pytensor.tensor as pt
 
 from mmm.design import Design
 from mmm.spec import ModelSpec
+from mmm.transforms import lagged
 
 
 def build_pymc(design: Design, spec: ModelSpec) -> pm.Model:
@@ -27,7 +28,8 @@ def build_pymc(design: Design, spec: ModelSpec) -> pm.Model:
         retention = pm.Beta("retention", spec.retention_a, spec.retention_b, dims="channel")
         half = spec.half_median * pt.exp(spec.half_scale * pm.Normal("z_half_saturation", 0, 1, dims="channel"))
         slope = spec.slope_median * pt.exp(spec.slope_scale * pm.Normal("z_slope", 0, 1, dims="channel"))
-        curve = _Curve(design, retention, half, slope)
+        delay = spec.delay * pm.HalfNormal("r_delay", 1.0, dims="channel")
+        curve = _Curve(design, retention, delay, half, slope)
         sized = design.size[:, None, None] * curve.response(design.exposure)
         norm = sized.sum(axis=(0, 1))
         unit = sized / norm
@@ -45,23 +47,24 @@ def build_pymc(design: Design, spec: ModelSpec) -> pm.Model:
 class _Curve:
     """Adstock and Hill of all channels for a given set of parameters."""
 
-    def __init__(self, design: Design, retention: Any, half: Any, slope: Any) -> None:
-        periods = design.shape[1]
-        gap = np.arange(periods)[:, None] - np.arange(periods)[None, :]
-        inside = (gap >= 0) & (gap < design.lags)
-        norm = (retention[:, None] ** np.arange(design.lags)).sum(axis=1)
-        power = pt.switch(inside, retention[:, None, None] ** np.where(inside, gap, 0), 0.0)
-        self._carry = power / norm[:, None, None]  # (C, T, T)
-        self._half, self._slope = half, slope
+    def __init__(self, design: Design, retention: Any, delay: Any, half: Any, slope: Any) -> None:
+        lag = np.arange(1, design.lags)[:, None]
+        steps = retention[None, :] * (1.0 + delay[None, :] / lag)
+        weights = pt.cumprod(pt.concatenate([pt.ones((1, design.shape[2])), steps], axis=0), axis=0)
+        self._weights = weights / weights.sum(axis=0)  # (lags, C)
+        self._lags, self._half, self._slope = design.lags, half, slope
 
     def response(self, exposure: np.ndarray) -> Any:
         """Hill of the adstocked exposure (G, T, C)."""
-        stock = pt.stack([pt.dot(exposure[:, :, i], self._carry[i].T) for i in range(exposure.shape[2])], axis=2)
+        stock = pt.stack([self._stock(c, exposure[:, :, c]) for c in range(exposure.shape[2])], axis=2)
         return _hill(stock, self._half, self._slope)
 
     def response_of(self, channel: int, exposure: np.ndarray) -> Any:
         """Hill of one channel's adstocked exposure (G, T)."""
-        return _hill(pt.dot(exposure, self._carry[channel].T), self._half[channel], self._slope[channel])
+        return _hill(self._stock(channel, exposure), self._half[channel], self._slope[channel])
+
+    def _stock(self, channel: int, exposure: np.ndarray) -> Any:
+        return pt.dot(lagged(exposure, self._lags), self._weights[:, channel])
 
 
 def _hill(stock: Any, half: Any, slope: Any) -> Any:

@@ -27,7 +27,8 @@ def setup():
     with jax.enable_x64(True):
         design = build_design(panel, ModelSpec(), terms)
         params = Params(
-            theta=jnp.array([500.0, 300.0]), retention=jnp.array([0.3, 0.6]), half_saturation=jnp.array([1.2, 0.8]),
+            theta=jnp.array([500.0, 300.0]), retention=jnp.array([0.3, 0.6]), delay=jnp.array([0.0, 0.8]),
+            half_saturation=jnp.array([1.2, 0.8]),
             slope=jnp.array([1.1, 1.3]), geo_spread=jnp.array([0.2, 0.4]), sigma=jnp.array([0.1, 0.08, 0.12, 0.1]),
             shock_sd=jnp.array(0.03), trend_sd=jnp.array(0.1), geo_trend_sd=jnp.array(0.04),
             lift_precision=jnp.array([0.7, 1.3]),
@@ -105,9 +106,9 @@ def test_log_density_gradient_equals_finite_differences(setup):
     design, params = setup
     with jax.enable_x64(True):
         gradient = jax.grad(lambda p: log_density(design, p))(params)
-        for name in ("theta", "retention", "slope", "sigma", "geo_spread"):
+        for name in ("theta", "retention", "delay", "slope", "sigma", "geo_spread"):
             value = getattr(params, name)
-            step = 1e-5 * float(value[0])
+            step = 1e-5 * max(float(value[0]), 1.0)
             up, down = (params._replace(**{name: value.at[0].add(s)}) for s in (step, -step))
             numeric = (float(log_density(design, up)) - float(log_density(design, down))) / (2 * step)
             assert float(getattr(gradient, name)[0]) == pytest.approx(numeric, rel=1e-4), name

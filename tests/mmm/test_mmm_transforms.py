@@ -7,32 +7,41 @@ import jax.numpy as jnp
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import nbinom
 
-from mmm.transforms import adstock_weights, geometric_adstock, hill, lagged
+from mmm.transforms import adstock, adstock_weights, hill, lagged
 
 retentions = st.floats(0.01, 0.95)
 
 
 @given(retentions, st.integers(1, 20))
 def test_weights_fall_and_sum_to_one(retention: float, lags: int):
-    weights = adstock_weights(np.array([retention]), lags)[:, 0]
+    weights = adstock_weights(np.array([retention]), np.zeros(1), lags)[:, 0]
     assert np.isclose(weights.sum(), 1.0)
-    assert (np.diff(weights) < 0).all()
+    assert np.allclose(weights[1:], weights[:-1] * retention)
+
+
+@given(retentions, st.floats(0, 8), st.integers(2, 20))
+def test_delayed_weights_are_the_negative_binomial_s(retention: float, delay: float, lags: int):
+    weights = adstock_weights(np.array([retention]), np.array([delay]), lags)[:, 0]
+    exact = nbinom.pmf(np.arange(lags), 1 + delay, 1 - retention)
+    assert np.allclose(weights, exact / exact.sum())
 
 
 @given(retentions, st.integers(2, 12))
 def test_adstock_equals_the_written_out_sum(retention: float, lags: int):
     x = np.random.default_rng(lags).random((2, 15, 1))
-    weights = adstock_weights(np.array([retention]), lags)[:, 0]
+    delay = np.array([1.5])
+    weights = adstock_weights(np.array([retention]), delay, lags)[:, 0]
     written = np.zeros_like(x)
     for t in range(15):
         for lag in range(min(lags, t + 1)):
             written[:, t] += weights[lag] * x[:, t - lag]
-    assert np.allclose(geometric_adstock(x, np.array([retention]), lags), written)
+    assert np.allclose(adstock(x, np.array([retention]), delay, lags), written)
 
 
 def test_a_steady_exposure_is_its_own_stock_after_the_longest_lag():
-    stock = geometric_adstock(np.full((1, 20, 1), 3.0), np.array([0.6]), 6)
+    stock = adstock(np.full((1, 20, 1), 3.0), np.array([0.6]), np.array([0.5]), 6)
     assert np.allclose(stock[0, 6:], 3.0)
     assert (stock[0, :5] < 3.0).all()
 
