@@ -136,13 +136,14 @@ def factorise(design: Design, p: Params, response: Response) -> Arrow:
     solved = solve_triangular(chol_p, stacked, lower=True)
     t, k = design.shape[1], x.shape[2]
     v, vx, vr = solved[..., :t], solved[..., t : t + k], solved[..., -1]
-    flat, flat_x, flat_r = v.reshape(-1, t), vx.reshape(-1, k), vr.reshape(-1)
+    rows = v.shape[0] * v.shape[1]  # written out, because -1 cannot be told when there are no controls
+    flat, flat_x, flat_r = v.reshape(rows, t), vx.reshape(rows, k), vr.reshape(rows)
     xw = x * w[..., None]
     time_time = jnp.diag(w.sum(axis=0)) - flat.T @ flat
     time_control = xw.sum(axis=0) - flat.T @ flat_x
-    control_control = xw.reshape(-1, k).T @ x.reshape(-1, k) - flat_x.T @ flat_x
+    control_control = xw.reshape(x.shape[0] * t, k).T @ x.reshape(x.shape[0] * t, k) - flat_x.T @ flat_x
     rhs_time = (w * r).sum(axis=0) - flat.T @ flat_r
-    rhs_control = xw.reshape(-1, k).T @ r.reshape(-1) - flat_x.T @ flat_r
+    rhs_control = xw.reshape(x.shape[0] * t, k).T @ r.reshape(-1) - flat_x.T @ flat_r
     left = _stack_shared(design, time_time, time_control.T)  # (S, T)
     right = _stack_shared(design, time_control, control_control)  # (S, K)
     half = [left @ design.common] + ([left] if design.shock else []) + [right]
@@ -192,8 +193,8 @@ def _pull_back(design: Design, arrow: Arrow, extra: Extra) -> tuple[Any, Any, An
     full = jnp.concatenate([local, jnp.transpose(extra.rows, (1, 2, 0))], axis=1)  # (G, B, R)
     # joined over geos and coefficients: one matrix product each, where a contraction over two axes is a slow loop
     half = solve_triangular(arrow.chol_p, full, lower=True).reshape(-1, r)
-    by_time = arrow.v.reshape(len(half), -1).T @ half
-    by_control = arrow.vx.reshape(len(half), -1).T @ half
+    by_time = arrow.v.reshape(len(half), design.shape[1]).T @ half
+    by_control = arrow.vx.reshape(len(half), design.controls.shape[2]).T @ half
     shared = solve_triangular(arrow.chol_s, _stack_shared(design, by_time, by_control), lower=True)
     u = solve_triangular(arrow.chol_s, arrow.rhs, lower=True)
     mean = half.T @ arrow.vr.reshape(-1) - shared.T @ u

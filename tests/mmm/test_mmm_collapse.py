@@ -102,6 +102,21 @@ def test_log_density_equals_the_dense_normal(setup):
     assert ours == pytest.approx(joint - constraint, rel=1e-9)
 
 
+@pytest.mark.parametrize(("geos", "controls"), [(4, 0), (1, 2), (1, 0), (2, 1)])
+def test_panels_without_controls_or_with_few_geos_have_a_finite_density_and_draw(geos, controls):
+    panel, _ = make_panel(geos=geos, periods=40, channels=2, controls=controls, shares=(0.1, 0.05))
+    with jax.enable_x64(True):
+        design = build_design(panel, ModelSpec())
+        params = Params(
+            *(jnp.full(2, v) for v in (400.0, 0.4, 0.5, 1.0, 1.1, 0.2)), jnp.full(geos, 0.1),
+            jnp.array(0.02), jnp.array(0.1), jnp.array(0.05), jnp.ones(0),
+        )  # fmt: skip
+        assert np.isfinite(float(log_density(design, params)))
+        local, shared = draw_linear(design, params, jax.random.key(0))
+    assert np.isfinite(np.asarray(local)).all()
+    assert np.isfinite(np.asarray(shared)).all()
+
+
 def test_log_density_gradient_equals_finite_differences(setup):
     design, params = setup
     with jax.enable_x64(True):
