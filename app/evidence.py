@@ -32,15 +32,21 @@ class Period:
 
 
 def periods(s: Snapshot) -> tuple[Period, ...]:
-    """Periods that hold factors or credit, newest first; the whole workspace's where there is neither."""
-    frames = [f[["period_start", "period_end"]] for f in (s.incrementality, s.credit) if len(f)]
-    if frames:
-        rows = pd.concat(frames).drop_duplicates()
-        found = {Period(pd.Timestamp(a), pd.Timestamp(b)) for a, b in rows.itertuples(index=False, name=None)}
-        return tuple(sorted(found, reverse=True))
+    """Periods that hold factors, then those that hold credit alone, each newest first.
+
+    A page opens on the first, so one with factors leads. The whole workspace's period where there is neither.
+    """
+    factors, credit = (_spans(f) for f in (s.incrementality, s.credit))
+    if factors or credit:
+        return (*sorted(factors, reverse=True), *sorted(credit - factors, reverse=True))
     if s.meta.period_start and s.meta.period_end:
         return (Period(pd.Timestamp(s.meta.period_start), pd.Timestamp(s.meta.period_end)),)
     return ()
+
+
+def _spans(frame: pd.DataFrame) -> set[Period]:
+    rows = frame[["period_start", "period_end"]].drop_duplicates().itertuples(index=False, name=None)
+    return {Period(pd.Timestamp(a), pd.Timestamp(b)) for a, b in rows}
 
 
 def sources(s: Snapshot, channel: str, period: Period) -> pd.DataFrame:

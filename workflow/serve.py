@@ -29,6 +29,7 @@ def command(port: int, address: str) -> list[str]:
         "server.headless": "true",
         "server.port": str(port),
         "server.address": address,
+        "client.toolbarMode": "minimal",
         "browser.gatherUsageStats": "false",
         "server.fileWatcherType": "none",
     }

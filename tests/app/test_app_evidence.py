@@ -115,3 +115,11 @@ def test_nothing_breaks_where_sources_are_missing(snapshot: Read, variant: str) 
     assert "lift" not in set(rows["family"])
     assert list(rows.columns) == ["source", "family", "mean", "p05", "p95", "note"]
     assert len(tables.tests(s)) == 0
+
+
+def test_a_period_with_factors_comes_before_newer_credit_alone(snapshot: Read) -> None:
+    s = snapshot("full")
+    whole = s.incrementality.assign(period_start=pd.Timestamp("2023-01-02"), period_end=pd.Timestamp("2024-12-29"))
+    found = evidence.periods(replace(s, incrementality=whole))
+    assert found[0] == evidence.Period(pd.Timestamp("2023-01-02"), pd.Timestamp("2024-12-29"))
+    assert len(found) > 1
