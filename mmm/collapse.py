@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.scipy.linalg import cho_solve, solve_triangular
 
 from mmm.design import Design
@@ -36,6 +37,7 @@ class Params(NamedTuple):
     geo_spread: Any  # (C,)
     sigma: Any  # (G,)
     shock_sd: Any  # ()
+    shock_correlation: Any  # () from one period to the next, [0, 1)
     trend_sd: Any  # ()
     geo_trend_sd: Any  # ()
     lift_precision: Any  # (K,) mixing precision of the Student-t, 1 for normal lifts
@@ -103,10 +105,24 @@ def _local_columns(design: Design, p: Params, unit: Any) -> tuple[Any, Any]:
     return jnp.concatenate([fixed, media], axis=2), jnp.concatenate([scale**2, jnp.ones(c)])
 
 
-def _shared_variance(design: Design, p: Params) -> Any:
+def _shared_prior(design: Design, p: Params) -> tuple[Any, Any]:
+    """Prior precision (S, S) of the shared coefficients and the log determinant of their prior covariance.
+
+    Weekly shocks are a stationary AR(1) with marginal sd `shock_sd`; its precision is tridiagonal.
+    """
     scale = jnp.where(design.common_kind == 1, p.trend_sd, 1.0) * design.common_sd
-    parts = [scale**2, jnp.full(design.shape[1] if design.shock else 0, 1.0) * p.shock_sd**2]
-    return jnp.concatenate([*parts, jnp.full(design.controls.shape[2], design.control_sd**2)])
+    controls = design.controls.shape[2]
+    ends = (1.0 / scale**2, jnp.full(controls, design.control_sd**-2))
+    log_det = 2 * jnp.log(scale).sum() + 2 * controls * jnp.log(design.control_sd)
+    if not design.shock:
+        return jnp.diag(jnp.concatenate(ends)), log_det
+    t, rho = design.shape[1], p.shock_correlation
+    factor = 1.0 / ((1.0 - rho**2) * p.shock_sd**2)
+    inner = jnp.full(t, 1.0 + rho**2).at[jnp.array([0, t - 1])].set(1.0)
+    precision = jnp.diag(jnp.concatenate([ends[0], factor * inner, ends[1]]))
+    at = len(scale) + np.arange(t - 1)
+    precision = precision.at[at, at + 1].set(-rho * factor).at[at + 1, at].set(-rho * factor)
+    return precision, log_det + 2 * t * jnp.log(p.shock_sd) + (t - 1) * jnp.log1p(-(rho**2))
 
 
 def _stack_shared(design: Design, by_time: Any, by_control: Any) -> Any:
@@ -147,8 +163,8 @@ def factorise(design: Design, p: Params, response: Response) -> Arrow:
     left = _stack_shared(design, time_time, time_control.T)  # (S, T)
     right = _stack_shared(design, time_control, control_control)  # (S, K)
     half = [left @ design.common] + ([left] if design.shock else []) + [right]
-    shared_var = _shared_variance(design, p)
-    lam = jnp.concatenate(half, axis=1) + jnp.diag(1.0 / shared_var)
+    prior_precision, prior_log_det = _shared_prior(design, p)
+    lam = jnp.concatenate(half, axis=1) + prior_precision
     chol_s = jnp.linalg.cholesky(lam)
     rhs = _stack_shared(design, rhs_time[:, None], rhs_control[:, None])[:, 0]
     u = solve_triangular(chol_s, rhs, lower=True)
@@ -157,7 +173,7 @@ def factorise(design: Design, p: Params, response: Response) -> Arrow:
         2 * jnp.log(jnp.diagonal(chol_p, axis1=1, axis2=2)).sum()
         + design.shape[0] * jnp.log(local_var).sum()
         + 2 * jnp.log(jnp.diagonal(chol_s)).sum()
-        + jnp.log(shared_var).sum()
+        + prior_log_det
         - jnp.log(jnp.where(design.observed, w, 1.0)).sum()
     )
     log_likelihood = -0.5 * (quad + log_det + design.observed.sum() * jnp.log(2 * jnp.pi))

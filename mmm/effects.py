@@ -43,9 +43,17 @@ def _thin(posterior: Posterior, draws: int) -> np.ndarray:
     return np.linspace(0, posterior.draws - 1, min(draws, posterior.draws)).astype(int)
 
 
-def _scale_back(panel: Panel, draws: int, seed: int) -> np.ndarray:
+def _factors(panel: Panel, posterior: Posterior, structural_sd: float) -> np.ndarray:
+    """What every draw of a channel's effect is multiplied by, (D, C): undone clipping, and structural uncertainty.
+
+    The second is one factor per channel with mean 1. It stands for what the model's families of carry-over and curves
+    get wrong, which the draws inside one family cannot show (decision 0005).
+    """
+    rng = np.random.default_rng(posterior.seed)
     mean, sd = panel.scale_back
-    return np.maximum(np.random.default_rng(seed).normal(mean, sd, draws), 1.0) if sd > 0 else np.full(draws, mean)
+    clipping = np.maximum(rng.normal(mean, sd, posterior.draws), 1.0) if sd > 0 else np.full(posterior.draws, mean)
+    unit = rng.standard_normal((posterior.draws, len(posterior.channels)))
+    return clipping[:, None] * np.exp(structural_sd * unit - structural_sd**2 / 2)
 
 
 def _params(posterior: Posterior, picked: np.ndarray) -> Params:
@@ -57,7 +65,7 @@ def contributions(
 ) -> Iterator[Contributions]:
     """Yields each paid channel's draws in turn, so that no more than one channel's cells are in memory."""
     picked = _thin(posterior, draws)
-    factor = _scale_back(panel, posterior.draws, posterior.seed)[picked]
+    factor = _factors(panel, posterior, spec.structural_sd)[picked]
     design = build_design(panel, spec)
     deviations = posterior.deviations()[picked]
     with jax.enable_x64(True):
@@ -66,7 +74,7 @@ def contributions(
             if not design.paid[c]:
                 continue
             unit, elasticity = jax.device_get(respond(_params(posterior, picked), c))
-            size = factor * posterior.flat("theta")[picked][:, c]
+            size = factor[:, c] * posterior.flat("theta")[picked][:, c]
             local = 1.0 + deviations[:, :, c]
             cells = size[:, None, None] * unit * local[:, :, None]
             slope = size * (elasticity * local).sum(axis=1)
@@ -83,17 +91,17 @@ def _one_channel(design: Design, params: Params, c: int) -> tuple[Any, Any]:
     return jax.lax.map(one, params, batch_size=50)
 
 
-def total_draws(panel: Panel, posterior: Posterior, channels: Sequence[str] | None = None) -> np.ndarray:
-    """Incremental KPI over all geos and periods, (D, C) in the order of `channels` (default: the panel's).
+def total_draws(panel: Panel, posterior: Posterior, structural_sd: float = 0.0) -> np.ndarray:
+    """Incremental KPI over all geos and periods, (D, C) in the order of the panel's channels, scaled back.
 
-    Scaled back. A channel without any exposure is 0.
+    Published figures take the specification's `structural_sd`; the pool takes 0, it has a bias term of its own. A
+    channel without any exposure is 0.
     """
-    factor = _scale_back(panel, posterior.draws, posterior.seed)
-    theta = posterior.flat("theta")
-    out = np.zeros((posterior.draws, len(channels or panel.channels)))
-    for i, channel in enumerate(channels or panel.channels):
+    effect = _factors(panel, posterior, structural_sd) * posterior.flat("theta")
+    out = np.zeros((posterior.draws, len(panel.channels)))
+    for i, channel in enumerate(panel.channels):
         if channel in posterior.channels:
-            out[:, i] = factor * theta[:, posterior.channels.index(channel)]
+            out[:, i] = effect[:, posterior.channels.index(channel)]
     return out
 
 
@@ -121,7 +129,7 @@ def channel_effects(panel: Panel, spec: ModelSpec, posterior: Posterior) -> pd.D
     rate = revenue_rate(panel)
     factor = panel.scale_back[0]
     kpi = np.where(np.isfinite(panel.kpi), panel.kpi, np.nanmean(panel.kpi, axis=1, keepdims=True)) * factor
-    totals = total_draws(panel, posterior)
+    totals = total_draws(panel, posterior, spec.structural_sd)
     frames = []
     for part in contributions(panel, spec, posterior):
         spend = panel.spend[:, :, part.index]
@@ -196,14 +204,14 @@ def steady_response(panel: Panel, spec: ModelSpec, posterior: Posterior, draws: 
     media = panel.media[:, :, where].sum(axis=1)
     price = np.where(cost > 0, media / np.maximum(cost, 1e-300), media.sum(axis=0) / national)
     unit = price / design.size[:, None] / design.exposure_scale[paid]
-    factor = _scale_back(panel, posterior.draws, posterior.seed)[picked]
+    factor = _factors(panel, posterior, spec.structural_sd)[picked]
     with jax.enable_x64(True):
         norm = jax.device_get(
             jax.jit(lambda p: jax.lax.map(lambda q: media_response(design, q).norm, p, batch_size=50))(
                 _params(posterior, picked)
             )
         )
-    per_size = (factor[:, None] * posterior.flat("theta")[picked] / norm)[:, paid]  # KPI per unit of size at saturation
+    per_size = (factor * posterior.flat("theta")[picked] / norm)[:, paid]  # KPI per unit of size at saturation
     local = 1.0 + posterior.deviations()[picked][:, :, paid]
     return SteadyResponse(
         channels=tuple(design.channels[i] for i in paid),

@@ -48,6 +48,9 @@ def sample_params(design: Design, spec: ModelSpec) -> Params:
         shock_sd=spec.shock_scale * numpyro.sample("r_shock_sd", dist.HalfNormal(1.0))
         if design.shock
         else jnp.zeros(()),
+        shock_correlation=numpyro.sample("shock_correlation", dist.Beta(*spec.shock_correlation))
+        if design.shock
+        else jnp.zeros(()),
         trend_sd=spec.trend_scale * numpyro.sample("r_trend_sd", dist.HalfNormal(1.0)),
         geo_trend_sd=spec.geo_trend_scale * numpyro.sample("r_geo_trend_sd", dist.HalfNormal(1.0))
         if g > 1

@@ -100,7 +100,7 @@ def _baseline(design: Design, spec: ModelSpec) -> Any:
     common = design.common_mean + common_sd * pm.Normal("z_common", 0, 1, shape=design.common.shape[1])
     path = pt.dot(design.common, common)
     if design.shock:
-        path = path + spec.shock_scale * pm.HalfNormal("r_shock_sd", 1.0) * pm.Normal("z_shock", 0, 1, shape=t)
+        path = path + _shocks(spec, t)
     base = path[None, :]
     if g > 1:
         geo_sd = spec.geo_trend_scale * pm.HalfNormal("r_geo_trend_sd", 1.0)
@@ -110,6 +110,17 @@ def _baseline(design: Design, spec: ModelSpec) -> Any:
         gamma = pm.Normal("control", 0, design.control_sd, shape=design.controls.shape[2])
         base = base + pt.dot(design.controls, gamma)
     return base
+
+
+def _shocks(spec: ModelSpec, periods: int) -> Any:
+    """Stationary AR(1) path (T,) as the Cholesky factor of its covariance times independent normals."""
+    sd = spec.shock_scale * pm.HalfNormal("r_shock_sd", 1.0)
+    rho = pm.Beta("shock_correlation", *spec.shock_correlation)
+    gap = np.arange(periods)[:, None] - np.arange(periods)[None, :]
+    first = np.arange(periods)[None, :] == 0
+    innovation = pt.switch(first, 1.0, pt.sqrt(1.0 - rho**2))
+    root = pt.switch(gap >= 0, rho ** np.maximum(gap, 0), 0.0) * innovation
+    return sd * pt.dot(root, pm.Normal("z_shock", 0, 1, shape=periods))
 
 
 def _lift_likelihood(design: Design, curve: _Curve, theta: Any, norm: Any, relative: Any) -> None:

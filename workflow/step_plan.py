@@ -90,7 +90,8 @@ def reconciled_response(job: Job) -> tuple[SteadyResponse, Weights, bool]:
     response = steady_response(panel, spec_of(job.config), posterior, draws=posterior.draws)
     channels, incremental = read_pool(pooled)
     target = incremental[:, [channels.index(c) for c in response.channels]]
-    totals = total_draws(panel, posterior, response.channels)
+    kept = [panel.channels.index(c) for c in response.channels]
+    totals = total_draws(panel, posterior, spec_of(job.config).structural_sd)[:, kept]
     weights = importance_weights(totals, target)
     if weights.enough and weights.pareto_k <= MAX_PARETO_K:
         return resample(response, weights.weights), weights, True

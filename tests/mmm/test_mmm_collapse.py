@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from mmm_worlds import lift_term, make_panel
+from scipy.linalg import block_diag
 from scipy.stats import multivariate_normal
 
 from mmm.collapse import Params, draw_linear, log_density, media_response
@@ -30,14 +31,15 @@ def setup():
             theta=jnp.array([500.0, 300.0]), retention=jnp.array([0.3, 0.6]), delay=jnp.array([0.0, 0.8]),
             half_saturation=jnp.array([1.2, 0.8]),
             slope=jnp.array([1.1, 1.3]), geo_spread=jnp.array([0.2, 0.4]), sigma=jnp.array([0.1, 0.08, 0.12, 0.1]),
-            shock_sd=jnp.array(0.03), trend_sd=jnp.array(0.1), geo_trend_sd=jnp.array(0.04),
+            shock_sd=jnp.array(0.03),
+            shock_correlation=jnp.array(0.6), trend_sd=jnp.array(0.1), geo_trend_sd=jnp.array(0.04),
             lift_precision=jnp.array([0.7, 1.3]),
         )  # fmt: skip
     return design, params
 
 
 def _dense(design: Design, p: Params) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Observations (panel, lifts, constraints), mean, map from coefficients, prior variance, noise."""
+    """Observations (panel, lifts, constraints), mean, map from coefficients, prior covariance, noise."""
     with jax.enable_x64(True):
         response = jax.device_get(media_response(design, p))
     g, t, c = design.shape
@@ -80,9 +82,10 @@ def _dense(design: Design, p: Params) -> tuple[np.ndarray, np.ndarray, np.ndarra
         [(np.where(design.local_kind == 1, float(p.geo_trend_sd), 1.0) * design.local_sd) ** 2, np.ones(c)]
     )
     common_var = (np.where(design.common_kind == 1, float(p.trend_sd), 1.0) * design.common_sd) ** 2
-    var = np.concatenate(
-        [np.tile(local_var, g), common_var, np.full(t, float(p.shock_sd) ** 2), np.full(k, design.control_sd**2)]
-    )
+    before = np.diag(np.concatenate([np.tile(local_var, g), common_var]))
+    lag = np.abs(np.arange(t)[:, None] - np.arange(t)[None, :])
+    shocks = float(p.shock_sd) ** 2 * float(p.shock_correlation) ** lag
+    var = block_diag(before, shocks, design.control_sd**2 * np.eye(k))
     n = len(noise)
     cov = np.zeros((len(rows), len(rows)))
     cov[np.arange(n), np.arange(n)] = noise
@@ -93,7 +96,7 @@ def _dense(design: Design, p: Params) -> tuple[np.ndarray, np.ndarray, np.ndarra
 def test_log_density_equals_the_dense_normal(setup):
     design, params = setup
     obs, mean, rows, var, noise = _dense(design, params)
-    full = (rows * var) @ rows.T + noise
+    full = rows @ var @ rows.T + noise
     c = design.shape[2]
     joint = multivariate_normal(mean, full, allow_singular=False).logpdf(obs)
     constraint = multivariate_normal(mean[-c:], full[-c:, -c:]).logpdf(obs[-c:])
@@ -109,7 +112,7 @@ def test_panels_without_controls_or_with_few_geos_have_a_finite_density_and_draw
         design = build_design(panel, ModelSpec())
         params = Params(
             *(jnp.full(2, v) for v in (400.0, 0.4, 0.5, 1.0, 1.1, 0.2)), jnp.full(geos, 0.1),
-            jnp.array(0.02), jnp.array(0.1), jnp.array(0.05), jnp.ones(0),
+            jnp.array(0.02), jnp.array(0.5), jnp.array(0.1), jnp.array(0.05), jnp.ones(0),
         )  # fmt: skip
         assert np.isfinite(float(log_density(design, params)))
         local, shared = draw_linear(design, params, jax.random.key(0))
@@ -132,9 +135,9 @@ def test_log_density_gradient_equals_finite_differences(setup):
 def test_draws_have_the_exact_conditional_moments(setup):
     design, params = setup
     obs, mean, rows, var, noise = _dense(design, params)
-    gain = (var[:, None] * rows.T) @ np.linalg.inv((rows * var) @ rows.T + noise)
+    gain = (var @ rows.T) @ np.linalg.inv(rows @ var @ rows.T + noise)
     expected = gain @ (obs - mean)
-    covariance = np.diag(var) - gain @ (rows * var)
+    covariance = var - gain @ rows @ var
     n = 4000
     with jax.enable_x64(True):
         keys = jax.random.split(jax.random.key(0), n)

@@ -113,8 +113,10 @@ def test_steady_response_equals_the_model_at_a_steady_spend(world):
     per_period = np.asarray(there.unit[:, -1] * there.norm / here.norm * one.theta)
     local = 1 + result.posterior.deviations()[picked][4]
     factor = response.evaluate(spend)[4] / (per_period * local)
-    assert np.allclose(factor, factor[0, 0])  # only the clipping factor remains, common to all cells
-    assert 0.99 < factor[0, 0] < 1.1
+    assert np.allclose(factor, factor[:1])  # what is left, clipping and structure, is one factor per channel
+    blurred, plain = (total_draws(panel, result.posterior, sd)[picked][4] for sd in (SPEC.structural_sd, 0.0))
+    clipping = plain / result.posterior.flat("theta")[picked][4]
+    assert np.allclose(factor[0], blurred / plain * clipping)
 
 
 def test_curves_rise_and_mark_what_was_observed(world):
@@ -165,7 +167,7 @@ def test_contributions_sum_to_the_total(world):
     panel, _, _, result, _ = world
     for part in contributions(panel, SPEC, result.posterior, draws=20):
         assert part.cells.shape == (20, 4, 60)
-        full = total_draws(panel, result.posterior)[np.linspace(0, 599, 20).astype(int), part.index]
+        full = total_draws(panel, result.posterior, SPEC.structural_sd)[np.linspace(0, 599, 20).astype(int), part.index]
         assert np.allclose(part.cells.sum(axis=(1, 2)), full)
 
 
@@ -204,3 +206,11 @@ def test_a_national_panel_and_a_channel_without_exposure():
     assert (totals[:, 1] == 0).all()
     assert set(channel_effects(panel, SPEC, posterior).channel) == {"c0"}
     assert np.allclose(posterior.deviations(), 0.0, atol=1e-6)
+
+
+def test_structural_uncertainty_widens_and_keeps_the_mean(world):
+    panel, _, _, result, _ = world
+    plain, blurred = (total_draws(panel, result.posterior, sd) for sd in (0.0, 0.15))
+    ratio = np.log(blurred / plain)
+    assert ratio.std(axis=0) == pytest.approx(0.15, rel=0.15)  # 600 draws: 5 standard errors
+    assert blurred.mean(axis=0) == pytest.approx(plain.mean(axis=0), rel=0.04)

@@ -45,7 +45,16 @@ def test_posterior_means_agree_within_monte_carlo_error():
         design = build_design(panel, SPEC, terms)
     with build_pymc(design, SPEC):
         theirs = pm.sample(1000, tune=1000, chains=4, cores=2, random_seed=5, progressbar=False, target_accept=0.95)
-    for name in ("theta", "retention", "z_half_saturation", "z_slope", "r_geo_spread", "z_sigma", "r_trend_sd"):
+    for name in (
+        "theta",
+        "retention",
+        "z_half_saturation",
+        "z_slope",
+        "r_geo_spread",
+        "z_sigma",
+        "r_shock_sd",
+        "shock_correlation",
+    ):
         a = np.log(ours.params["theta"]) if name == "theta" else ours.sampled[name]
         b = theirs.posterior[name].to_numpy()
         b = np.log(b) if name == "theta" else b
