@@ -67,7 +67,7 @@ class ModelSpec:
     sigma_median: float = 0.1
     sigma_scale: float = 1.0
     sigma_geo_scale: float = 0.3
-    structural_sd: float = 0.15  # log-scale sd of what the curve families get wrong about a channel's total
+    structural_sd: float = 0.25  # log-scale sd of what the curve families get wrong about a channel's total
     lift_bias: float = 0.1  # study bias of a lift test, sd as a share of the measured effect
 
     def __post_init__(self) -> None:

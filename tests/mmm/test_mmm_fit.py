@@ -210,7 +210,7 @@ def test_a_national_panel_and_a_channel_without_exposure():
 
 def test_structural_uncertainty_widens_and_keeps_the_mean(world):
     panel, _, _, result, _ = world
-    plain, blurred = (total_draws(panel, result.posterior, sd) for sd in (0.0, 0.15))
+    plain, blurred = (total_draws(panel, result.posterior, sd) for sd in (0.0, 0.25))
     ratio = np.log(blurred / plain)
-    assert ratio.std(axis=0) == pytest.approx(0.15, rel=0.15)  # 600 draws: 5 standard errors
-    assert blurred.mean(axis=0) == pytest.approx(plain.mean(axis=0), rel=0.04)
+    assert ratio.std(axis=0) == pytest.approx(0.25, rel=0.15)  # 600 draws: 5 standard errors
+    assert blurred.mean(axis=0) == pytest.approx(plain.mean(axis=0), rel=0.06)
