@@ -28,6 +28,7 @@ from contracts.panel import UNATTRIBUTED
 MIN_DRAWS = 100  # fewer draws cannot carry 5 % and 95 % quantiles
 EDGE_DAYS = 7  # credit periods may miss the panel's ends by less than a week: a quarter ends inside a week
 Z90 = 1.6448536269514722
+UNHEARD = 1e3  # sd of a credit that is no evidence, as a multiple of the whole KPI
 CENTRED_ABOVE = 5.0  # credit / sd above which the latent credit itself is the better coordinate for the sampler
 NOISE_FLOOR = 1e-3  # smallest relative sd of a credit: an exact figure would be a wall, not a likelihood
 
@@ -214,11 +215,22 @@ def prepare(inputs: PoolInputs, priors: PoolPriors) -> Prepared:
         credit_model=rows[0].astype(int),
         credit_channel=rows[1].astype(int),
         credit=rows[2],
-        credit_sd=rows[3],
+        credit_sd=_heard(rows[1].astype(int), rows[2], rows[3], inputs.kpi_total),
         family=np.array([families.index(inputs.families[name]) for name in inputs.channels], dtype=int),
         kpi=inputs.kpi_total,
         closure_sd=float(np.hypot(inputs.kpi_total_sd, priors.closure_softness * inputs.kpi_total)),
     )
+
+
+def _heard(channel: np.ndarray, credit: np.ndarray, sd: np.ndarray, kpi_total: float) -> np.ndarray:
+    """Released sd (P,) of each credit, or one that says nothing for channels that no credit model can see.
+
+    A channel all of whose credits may be zero (television) is not tracked: the absence of touches is no evidence about
+    what it caused, and as evidence it gave the posterior a second, empty mode (no effect, or no tracking).
+    """
+    above = credit > Z90 * sd
+    seen = np.isin(channel, channel[above])
+    return np.where(seen, sd, UNHEARD * kpi_total)
 
 
 def _model_logs(inputs: PoolInputs, at: Mapping[str, int]) -> tuple[list[int], np.ndarray, np.ndarray]:
