@@ -15,7 +15,7 @@ from scipy.special import ndtri
 
 from contracts.errors import ContractError
 from contracts.evidence import LiftLibrary
-from reconcile.inputs import PoolPriors, _margin, prepare
+from reconcile.inputs import PoolPriors, _heard, _margin, prepare
 
 Make = Callable[..., Any]
 
@@ -95,3 +95,26 @@ def test_a_g_distribution_is_found_again(g: float, scale: float, centre: float) 
     assert found[0] == pytest.approx(centre, abs=0.05 * scale)
     assert found[1] == pytest.approx(scale, rel=0.05)
     assert found[2] == pytest.approx(g, abs=0.05)
+
+
+def test_a_channel_that_no_credit_model_can_see_is_not_evidence() -> None:
+    """Channel 0 is seen by one of two models and keeps both sds; channel 1 may be zero in both and is silenced."""
+    channel, credit, sd = np.array([0, 0, 1, 1]), np.array([50.0, 1.0, 3.0, -4.0]), np.full(4, 10.0)
+    heard = _heard(channel, credit, sd, kpi_total=1000.0)
+    assert heard[:2].tolist() == [10.0, 10.0]
+    assert (heard[2:] > 1000 * np.abs(credit[2:]).max()).all()
+
+
+def test_a_silenced_channel_keeps_its_credit_for_the_reader(make_world: Make) -> None:
+    inputs = make_world(1).inputs
+    target = inputs.credits[0].channel
+    empty = tuple(
+        replace(c, mean=0.0, p05=-1.0, p10=-1.0, p50=0.0, p90=1.0, p95=1.0) if c.channel == target else c
+        for c in inputs.credits
+    )
+    data = prepare(replace(inputs, credits=empty), PoolPriors())
+    rows = data.credit_channel == inputs.channels.index(target)
+    assert (data.credit[rows] == 0).all()
+    assert not data.printed[rows].any()
+    assert (data.credit_sd[rows] > 100 * inputs.kpi_total).all()
+    assert (data.credit_sd[~rows] < inputs.kpi_total).all()
