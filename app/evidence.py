@@ -12,6 +12,8 @@ from app.rows import each
 from app.store import Snapshot
 from app.wording import title
 
+Z90 = 1.6448536269514722
+
 CREDIT_SENTENCE = (
     "Credit is descriptive: it says which touches came before a conversion, not which spend caused it. "
     "Tests, the model and the pooled estimate measure cause."
@@ -142,9 +144,15 @@ def _lift(s: Snapshot, channel: str, period: Period) -> list[dict[str, object]]:
 
 
 def _credit(s: Snapshot, channel: str, period: Period) -> list[dict[str, object]]:
+    """Credit of every quarter inside the period, added up; the quarters' released noise is independent."""
     rows = figures.credit_rows(s)
-    rows = rows[(rows["channel"] == channel) & (rows["period_start"] == period.start)]
-    return [_row(f"credit, {title(str(r.model))}", "credit", r.mean, r.p05, r.p95, "descriptive") for r in each(rows)]
+    inside = (rows["period_start"] >= period.start) & (rows["period_end"] <= period.end)
+    rows = rows[(rows["channel"] == channel) & inside]
+    out = []
+    for model, group in rows.groupby("model", sort=False):
+        mean, half = group["mean"].sum(), Z90 * (group["sd"] ** 2).sum() ** 0.5
+        out.append(_row(f"credit, {title(str(model))}", "credit", mean, mean - half, mean + half, "descriptive"))
+    return out
 
 
 def _row(source: str, family: str, mean: float, p05: float, p95: float, note: str) -> dict[str, object]:

@@ -123,3 +123,15 @@ def test_a_period_with_factors_comes_before_newer_credit_alone(snapshot: Read) -
     found = evidence.periods(replace(s, incrementality=whole))
     assert found[0] == evidence.Period(pd.Timestamp("2023-01-02"), pd.Timestamp("2024-12-29"))
     assert len(found) > 1
+
+
+def test_credit_of_the_whole_period_is_the_sum_of_its_quarters(snapshot: Read) -> None:
+    s = snapshot("full")
+    quarters = evidence.periods(s)
+    whole = evidence.Period(quarters[-1].start, quarters[0].end)
+    rows = evidence.sources(s, "search", whole)
+    shown = rows[rows["family"] == "credit"].set_index("source")["mean"]
+    mine = s.credit[(s.credit["channel"] == "search") & (s.credit["metric"] == s.meta.kpi)]
+    assert shown["credit, last touch"] == pytest.approx(mine[mine["model"] == "last_touch"]["mean"].sum())
+    one = evidence.sources(s, "search", quarters[0])
+    assert one[one["family"] == "credit"]["mean"].sum() < shown.sum()
