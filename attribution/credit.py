@@ -17,6 +17,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -213,19 +214,20 @@ def credits(
     *,
     models: Sequence[str] = MODELS,
 ) -> tuple[Credit, ...]:
-    """Credit per release (one a fiscal quarter), metric, model and channel, plus 'unattributed' (no recorded touch).
+    """Credit per release, metric, model and channel, plus 'unattributed' (no recorded touch).
 
-    Units: conversions, or currency for 'revenue' (left out where position_value was not released). Of each model the
-    means of a period sum to the reconciled total, whatever the model. Rules have first-order normal intervals (their
-    only bend is the reconciliation); Markov has draws of the released noise. Markov revenue is its conversion shares of
-    the revenue. Channels that a release does not track get no row. Raises ContractError when a release is of another
-    measure, covers a period twice, tracks an undeclared channel, or holds too few conversions for its noise.
+    A release covers a fiscal quarter or one batch of its weeks. Units: conversions, or currency for 'revenue' (left out
+    where position_value was not released). Of each model the means of a period sum to the reconciled total, whatever
+    the model. Rules have first-order normal intervals (their only bend is the reconciliation); Markov has draws of the
+    released noise. Markov revenue is its conversion shares of the revenue. Channels that a release does not track get
+    no row. Raises ContractError when a release is of another measure, covers a period twice, tracks an undeclared
+    channel, or holds too few conversions for its noise.
     """
-    blocks = [r.block for r in releases]
-    if len(set(blocks)) != len(blocks):
-        raise ContractError(
-            f"two journeys releases cover one block; pass one release per block, got {', '.join(blocks)}."
-        )
+    for before, after in pairwise(sorted(releases, key=lambda r: r.block_start)):
+        if after.block_start <= before.block_end:
+            raise ContractError(
+                f"journeys releases {before.release_id!r} and {after.release_id!r} cover the same days; pass one."
+            )
     if draws < 100:
         raise ContractError(f"draws must be at least 100; got {draws}.")
     return tuple(c for r in releases for c in _release_credits(r, channels, draws, seed, models))

@@ -13,6 +13,7 @@ from datetime import date, timedelta
 
 from contracts.errors import ContractError
 
+LEAST_WEEKS = 12  # of a quarter: 90 days hold 12 or 13 first days of weeks, 92 days 13 or 14
 WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 
 
@@ -37,6 +38,13 @@ class Block:
     start: date
     end: date  # last day, inclusive
     weeks: tuple[date, ...]
+    closed: bool = True  # every week that the calendar will give it is over
+
+    @property
+    def full_weeks(self) -> tuple[date, ...]:
+        """All weeks whose first day lies in the quarter, also those that `weeks` does not hold. 12 to 14 of them."""
+        first = self.start + timedelta(days=(self.weeks[0] - self.start).days % 7)
+        return tuple(first + timedelta(weeks=i) for i in range((self.end - first).days // 7 + 1))
 
     @property
     def id(self) -> str:

@@ -1,6 +1,7 @@
 """What leaves the privacy room: noisy integers with their variance, and everything needed to read them.
 
-A release is one measure of one block. Its table is long: one row a cell, in the order of its public keys.
+A release is one measure of one block, or of some of its weeks where they come in batches. Its table is long: one row a
+cell, in the order of its public keys.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ class Release:
     |---|---|
     | kpi | geo, week (date), metric in conversions, revenue, active_users |
     | journeys | source, target (flow); channel, position, length (position, position_value); channels, outcome (sets) |
-    | trials | experiment, arm, component (n, y, yy and products, see privacy/measures) |
+    | trials | experiment, arm, component (n, y, yy and products, see docs/privacy.md) |
     | diagnostics | metric, and geo where it applies |
     """
 

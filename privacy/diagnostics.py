@@ -25,7 +25,7 @@ from privacy.bounding import bounded, total, totals
 from privacy.inputs import Question
 from privacy.people import People, loaded, sql
 from privacy.policy import MICROS, Bound, FixedPoint, PrivacyPolicy, fixed_point
-from privacy.vectors import VectorPlan
+from privacy.vectors import Span, VectorPlan
 
 METHOD = 1
 CLIPPED_CAP = 4  # a person's clipped mass is itself capped at this many bounds
@@ -76,16 +76,17 @@ def _cohort_rows(block: int) -> ir.Table:
     return home.select("person", cell=home.geo.cast("int64"), x=ibis.literal(MICROS, "int64"))
 
 
-def _clipped_rows(block: int, weeks: int, metric: str, bound: float, v: VectorPlan) -> ir.Table:
+def _clipped_rows(whole: Span, batches: tuple[Span, ...], metric: str, bound: float, v: VectorPlan) -> ir.Table:
     """(person, cell, x): what the kpi bound took from each person, at most 4 C, in units of this vector.
 
+    Every batch of the kpi measure is bounded on its own, so what was kept is summed over them.
     Events above 5 C are cut there first: one of them alone makes the mass reach 4 C, and sums stay inside int64.
     """
     inner = fixed_point(bound)
-    events = kpi.block_events(block)
-    raw = kpi.rows(events, metric, weeks, inner, clip_micros=(CLIPPED_CAP + 1) * inner.micros)
+    raw = kpi.rows(whole, metric, inner, clip_micros=(CLIPPED_CAP + 1) * inner.micros)
     raw = raw.group_by("person").agg(raw=total(raw.x))
-    kept = bounded(kpi.rows(events, metric, weeks, inner), inner.units, weeks)
+    parts = [bounded(kpi.rows(b, metric, inner), inner.units, b.weeks) for b in batches]
+    kept = ibis.union(*parts) if len(parts) > 1 else parts[0]
     kept = kept.group_by("person").agg(kept=total(kept.x))
     both = raw.join(kept, "person")
     lost = ibis.least(both.raw - both.kept, CLIPPED_CAP * inner.units)
@@ -95,24 +96,24 @@ def _clipped_rows(block: int, weeks: int, metric: str, bound: float, v: VectorPl
 
 
 @cache
-def statement(block: int, weeks: int, kpi_bound: float, vector: VectorPlan) -> str:
-    """SQL of the bounded totals of one vector; `kpi_bound` is that of the clipped metric, else not read."""
+def statement(whole: Span, batches: tuple[Span, ...], kpi_bound: float, vector: VectorPlan) -> str:
+    """SQL of the bounded totals of one vector; `batches` and `kpi_bound` are those of the clipped metric."""
     if vector.name == "people":
-        table = _people_rows(block)
+        table = _people_rows(whole.block)
     elif vector.name == "cohort":
-        table = _cohort_rows(block)
+        table = _cohort_rows(whole.block)
     else:
-        table = _clipped_rows(block, weeks, vector.name.removeprefix("clipped:"), kpi_bound, vector)
+        table = _clipped_rows(whole, batches, vector.name.removeprefix("clipped:"), kpi_bound, vector)
     return sql(totals(bounded(table, vector.bound_units, len(PEOPLE_CELLS))))
 
 
 def exact(
-    people: People, block: int, weeks: int, policy: PrivacyPolicy, vectors: tuple[VectorPlan, ...]
+    people: People, whole: Span, batches: tuple[Span, ...], policy: PrivacyPolicy, vectors: tuple[VectorPlan, ...]
 ) -> dict[str, np.ndarray]:
     """Bounded totals per vector before noise, fixed-point units (cells,). For the mechanism and for tests only."""
     out = {}
     for v in vectors:
         metric = v.name.removeprefix("clipped:")
         bound = policy.kpi[metric].bound if metric in policy.kpi else 0.0
-        out[v.name] = people.vector(statement(block, weeks, bound, v), v.cells)
+        out[v.name] = people.vector(statement(whole, batches, bound, v), v.cells)
     return out

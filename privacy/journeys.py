@@ -1,9 +1,10 @@
 """journeys: what people saw before they converted or did not, as four bounded count vectors.
 
-A journey is the touches of one person inside one block in time order (ties by keyed hash). A conversion ends it;
-touches after the last conversion form one journey that did not convert. Only the last `max_touches` touches before the
-end are kept. A touch is an impression, click or visit with a declared channel, and, with `conversion_is_touch`, a
-conversion row with a declared channel. An event whose channel is absent or undeclared is no touch (organic).
+A journey is the touches of one person inside one batch (some weeks of one block) in time order (ties by keyed hash). A
+conversion ends it; touches after the last conversion form one journey that did not convert. Only the last `max_touches`
+touches before the end are kept. A touch is an impression, click or visit with a declared channel, and, with
+`conversion_is_touch`, a conversion row with a declared channel. An event whose channel is absent or undeclared is no
+touch (organic).
 
 Sensitivity. A journey is a function of one person's rows of one block, so a person adds one non-negative vector to each
 table; it is scaled to L2 norm C by `privacy.bounding`. All flow counts are one vector with one scale and no clip by
@@ -21,10 +22,10 @@ import numpy as np
 import pandas as pd
 
 from privacy.bounding import bounded, bounded_counts, total, totals
-from privacy.kpi import block_events
+from privacy.kpi import span_events
 from privacy.people import CONVERSION, TOUCH_KINDS, People, loaded, sql
 from privacy.policy import MICROS, FixedPoint
-from privacy.vectors import VectorPlan
+from privacy.vectors import Span, VectorPlan
 
 METHOD = 1
 FULL_SETS = 10  # channels up to which every set of channels is a key
@@ -97,13 +98,13 @@ def cell_count(channels: int, max_touches: int) -> int:
 
 
 @cache
-def journey_statements(block: int, max_touches: int, conversion_is_touch: bool) -> tuple[str, str]:
-    """SQL of the kept touches of one block, and of its conversions without a touch (which reads the first).
+def journey_statements(span: Span, max_touches: int, conversion_is_touch: bool) -> tuple[str, str]:
+    """SQL of the kept touches of one batch, and of its conversions without a touch (which reads the first).
 
     touches: position is 1..length, converted 0 or 1, micros those of the conversion, following the channel of the next
     kept touch (NULL at the end).
     """
-    events = block_events(block)
+    events = span_events(span)
     is_touch = events.kind.isin(TOUCH_KINDS)
     if conversion_is_touch:
         is_touch = is_touch | (events.kind == CONVERSION)
@@ -222,10 +223,10 @@ def statement(channels: int, max_touches: int, vector: VectorPlan) -> str:
 
 
 def exact(
-    people: People, block: int, channels: int, max_touches: int, vectors: tuple[VectorPlan, ...]
+    people: People, span: Span, channels: int, max_touches: int, vectors: tuple[VectorPlan, ...]
 ) -> dict[str, np.ndarray]:
     """Bounded totals per vector before noise, fixed-point units (cells,). For the mechanism and for tests only."""
-    touches, bare = journey_statements(block, max_touches, people.conversion_is_touch)
+    touches, bare = journey_statements(span, max_touches, people.conversion_is_touch)
     people.keep(_TOUCHES, touches)
     people.keep(_BARE, bare)
     out = {v.name: people.vector(statement(channels, max_touches, v), v.cells) for v in vectors}

@@ -7,6 +7,7 @@ removing one person's rows of a block therefore moves each vector by at most its
 
 from __future__ import annotations
 
+from datetime import date
 from functools import cache
 
 import ibis
@@ -14,19 +15,18 @@ import ibis.expr.types as ir
 import numpy as np
 import pandas as pd
 
-from contracts.calendar import Block
 from privacy.bounding import bounded, totals
 from privacy.inputs import Question
 from privacy.people import CONVERSION, People, loaded, sql
 from privacy.policy import MICROS, FixedPoint
-from privacy.vectors import VectorPlan
+from privacy.vectors import Span, VectorPlan
 
 METHOD = 1  # raise when the meaning of a number changes
 
 
-def keys(block: Block, question: Question, vectors: tuple[str, ...]) -> dict[str, pd.DataFrame]:
-    """Public keys of each vector: declared geos and 'other' x weeks of the block, geo by geo."""
-    cells = [(geo, week) for geo in question.cohorts for week in block.weeks]
+def keys(weeks: tuple[date, ...], question: Question, vectors: tuple[str, ...]) -> dict[str, pd.DataFrame]:
+    """Public keys of each vector: declared geos and 'other' x weeks of the batch, geo by geo."""
+    cells = [(geo, week) for geo in question.cohorts for week in weeks]
     return {
         name: pd.DataFrame({"geo": [g for g, _ in cells], "week": [w for _, w in cells], "metric": name})
         for name in vectors
@@ -39,13 +39,24 @@ def block_events(block: int) -> ir.Table:
     return events.filter(events.block == block)
 
 
+def span_events(span: Span) -> ir.Table:
+    """Events of some weeks of a block, `week` counted from the first of them."""
+    events = block_events(span.block)
+    inside = events.filter(events.week >= span.first, events.week < span.first + span.weeks)
+    return inside.mutate(week=(inside.week - span.first).cast("int64"))
+
+
 def cohorts(events: ir.Table) -> ir.Table:
     """(person, geo): the geo of each person's first event in the block; ties in time go by keyed hash (`seq`)."""
     return events.group_by("person").agg(geo=events.geo.argmin(events.seq))
 
 
-def rows(events: ir.Table, metric: str, weeks: int, fixed: FixedPoint, clip_micros: int | None = None) -> ir.Table:
-    """(person, cell, x): x in fixed-point units, each event clipped to the bound (or to `clip_micros`)."""
+def rows(span: Span, metric: str, fixed: FixedPoint, clip_micros: int | None = None) -> ir.Table:
+    """(person, cell, x): x in fixed-point units, each event clipped to the bound (or to `clip_micros`).
+
+    The cohort is that of the whole block, so that a person keeps it through all batches of the quarter.
+    """
+    events = span_events(span)
     clip = fixed.micros if clip_micros is None else clip_micros
     if metric == "active_users":
         base = events.select("person", "week").distinct().mutate(micros=ibis.literal(MICROS, "int64"))
@@ -53,22 +64,22 @@ def rows(events: ir.Table, metric: str, weeks: int, fixed: FixedPoint, clip_micr
         conversions = events.filter(events.kind == CONVERSION)
         base = conversions if metric == "revenue" else conversions.mutate(micros=ibis.literal(MICROS, "int64"))
         base = base.select("person", "week", "micros")
-    joined = base.join(cohorts(events), "person")
+    joined = base.join(cohorts(block_events(span.block)), "person")
     return joined.select(
         "person",
-        cell=(joined.geo.cast("int64") * weeks + joined.week.cast("int64")),
+        cell=(joined.geo.cast("int64") * span.weeks + joined.week.cast("int64")),
         x=(ibis.least(joined.micros, clip) // fixed.step).cast("int64"),
     )
 
 
 @cache
-def statement(block: int, weeks: int, vector: VectorPlan) -> str:
+def statement(span: Span, vector: VectorPlan) -> str:
     """SQL of the bounded totals of one vector."""
     fixed = FixedPoint(vector.numerator, vector.bound_units)
-    table = rows(block_events(block), vector.name, weeks, fixed)
-    return sql(totals(bounded(table, vector.bound_units, weeks)))
+    table = rows(span, vector.name, fixed)
+    return sql(totals(bounded(table, vector.bound_units, span.weeks)))
 
 
-def exact(people: People, block: int, weeks: int, vectors: tuple[VectorPlan, ...]) -> dict[str, np.ndarray]:
+def exact(people: People, span: Span, vectors: tuple[VectorPlan, ...]) -> dict[str, np.ndarray]:
     """Bounded totals per vector before noise, fixed-point units (cells,). For the mechanism and for tests only."""
-    return {v.name: people.vector(statement(block, weeks, v), v.cells) for v in vectors}
+    return {v.name: people.vector(statement(span, v), v.cells) for v in vectors}

@@ -6,6 +6,7 @@ Grants are split in integer nano-rho, always rounded down, so that what is charg
 from __future__ import annotations
 
 import re
+from datetime import date, timedelta
 from typing import Any
 
 import pandas as pd
@@ -15,6 +16,7 @@ from contracts.errors import ConfigError, InputError
 from contracts.evidence import Experiment
 from contracts.release import Measure
 from privacy import diagnostics, journeys, kpi, trials
+from privacy.cadence import Batch
 from privacy.inputs import Question
 from privacy.mechanism import sigma_for
 from privacy.policy import MICROS, Bound, FixedPoint, PrivacyPolicy, fixed_point, slice_nano
@@ -25,18 +27,20 @@ BlockMeasure = tuple[Measure, Block]
 
 
 def plan_releases(question: Question, policy: PrivacyPolicy) -> tuple[ReleasePlan, ...]:
-    """All releases of the question: per block kpi, journeys and diagnostics, then one per covered experiment.
+    """All releases of the question: per block kpi, journeys (each in its batches) and diagnostics, then experiments.
 
-    A measure whose share is 0 is left out. An experiment whose window runs past the last block waits (`waiting`).
+    A measure whose share is 0 is left out. Diagnostics describe a whole quarter: where kpi comes in several batches,
+    they wait for the quarter's end. An experiment whose window runs past the last block waits (`waiting`).
     Raises ConfigError when the journeys table would be too large or a grant too small, InputError when an experiment
     starts before the calendar.
     """
     plans: list[ReleasePlan] = []
     for block in question.blocks:
-        for measure in ("kpi", "journeys", "diagnostics"):
-            plan = _block_plan(measure, block, question, policy)
-            if plan is not None:
-                plans.append(plan)
+        for measure in ("kpi", "journeys"):
+            plans += [_block_plan(measure, block, b, question, policy) for b in _due(measure, block, question, policy)]
+        if block.closed or policy.cadence.get("kpi", "quarter") == "quarter":
+            whole = Batch(block.weeks, policy.share_nano("diagnostics"))
+            plans += [_block_plan("diagnostics", block, whole, question, policy)] if whole.nano else []
     if policy.share_nano("trials"):
         plans += [_trial_plan(e, question, policy) for e in question.experiments if question.covers(e)]
     for e in waiting(question):
@@ -58,15 +62,14 @@ def release_keys(plan: ReleasePlan, question: Question, policy: PrivacyPolicy) -
     names = tuple(v.name for v in plan.vectors)
     if plan.measure == "trials":
         return trials.keys(plan.experiment, question.arms[plan.experiment])
-    block = next(b for b in question.blocks if b.id == plan.blocks[0])
-    return _block_keys(plan.measure, block, question, policy, names)
+    return _batch_keys(plan.measure, plan.weeks, question, policy, names)
 
 
-def _block_keys(
-    measure: str, block: Block, question: Question, policy: PrivacyPolicy, names: tuple[str, ...]
+def _batch_keys(
+    measure: str, weeks: tuple[date, ...], question: Question, policy: PrivacyPolicy, names: tuple[str, ...]
 ) -> dict[str, pd.DataFrame]:
     if measure == "kpi":
-        return kpi.keys(block, question, names)
+        return kpi.keys(weeks, question, names)
     if measure == "journeys":
         return journeys.keys(question.channels, policy.journeys.max_touches, names)
     return diagnostics.keys(question, names)
@@ -100,14 +103,24 @@ def _vector(name: str, declared: float, fixed: FixedPoint, denominator: int, cel
     return VectorPlan(name, declared, fixed.units, fixed.step, denominator, cells, nano, sigma)
 
 
-def _block_plan(measure: Measure, block: Block, question: Question, policy: PrivacyPolicy) -> ReleasePlan | None:
-    grant = policy.share_nano(measure)
-    bounds = {name: b for name, b in _bounds(measure, policy).items() if b.share > 0}
-    if not grant or not bounds or (measure == "journeys" and not question.channels):
-        return None
+def _used(measure: str, policy: PrivacyPolicy) -> dict[str, Bound]:
+    return {name: b for name, b in _bounds(measure, policy).items() if b.share > 0}
+
+
+def _due(measure: str, block: Block, question: Question, policy: PrivacyPolicy) -> tuple[Batch, ...]:
+    """Batches to release now; none where nothing is granted or nothing can be counted."""
+    if not policy.share_nano(measure) or not _used(measure, policy):
+        return ()
     if measure == "journeys":
+        if not question.channels:
+            return ()
         _check_size(question, policy)
-    keys = _block_keys(measure, block, question, policy, tuple(bounds))
+    return policy.batches(measure, block)
+
+
+def _block_plan(measure: Measure, block: Block, batch: Batch, question: Question, policy: PrivacyPolicy) -> ReleasePlan:
+    bounds, weeks = _used(measure, policy), batch.weeks
+    keys = _batch_keys(measure, weeks, question, policy, tuple(bounds))
     vectors = tuple(
         _vector(
             name,
@@ -115,17 +128,20 @@ def _block_plan(measure: Measure, block: Block, question: Question, policy: Priv
             diagnostics.fixed(name, b.bound) if measure == "diagnostics" else fixed_point(b.bound),
             MICROS,
             len(keys[name]),
-            slice_nano(grant, b.share),
+            slice_nano(batch.nano, b.share),
         )
         for name, b in bounds.items()
     )
     method = {"kpi": kpi.METHOD, "journeys": journeys.METHOD, "diagnostics": diagnostics.METHOD}[measure]
-    extra: dict[str, Any] = {"weeks": [w.isoformat() for w in block.weeks], "week_start": question.week_start}
+    extra: dict[str, Any] = {"weeks": [w.isoformat() for w in weeks], "week_start": question.week_start}
     if measure == "journeys":
         extra["max_touches"] = policy.journeys.max_touches
     if measure == "diagnostics":  # what was clipped depends on the bounds of kpi
         extra["kpi_bounds"] = {n: fixed_point(b.bound).units * fixed_point(b.bound).step for n, b in policy.kpi.items()}
-    return _plan(measure, (block,), block.first_day, block.last_day, "", vectors, keys, {"method": method} | extra)
+        parts = [[w.isoformat() for w in b.weeks] for b in policy.batches("kpi", block)]
+        extra |= {"kpi_batches": parts} if len(parts) > 1 else {}  # and on what was bounded together
+    last_day = weeks[-1] + timedelta(days=6)
+    return _plan(measure, (block,), weeks[0], last_day, "", vectors, keys, {"method": method} | extra, weeks)
 
 
 def _trial_plan(experiment: Experiment, question: Question, policy: PrivacyPolicy) -> ReleasePlan:
@@ -157,6 +173,7 @@ def _plan(
     vectors: tuple[VectorPlan, ...],
     keys: dict[str, pd.DataFrame],
     extra: dict[str, Any],
+    weeks: tuple[date, ...] = (),
 ) -> ReleasePlan:
     hashed = keys_hash(keys)
     spec = {
@@ -167,10 +184,15 @@ def _plan(
         "vectors": [[v.name, v.bound_units, v.numerator, v.denominator, v.cells, v.nano] for v in vectors],
         "keys": hashed,
     } | extra
-    name = experiment or blocks[0].start.isoformat()
+    name = experiment or _batch_name(blocks[0], weeks)
     slug = re.sub(r"[^A-Za-z0-9-]+", "-", name)[:40]
     spec_hash = digest(spec)
     release_id = f"{measure}-{slug}-{spec_hash[:16]}"
     return ReleasePlan(
-        release_id, spec_hash, measure, tuple(b.id for b in blocks), start, end, experiment, vectors, hashed
+        release_id, spec_hash, measure, tuple(b.id for b in blocks), start, end, experiment, vectors, hashed, weeks
     )
+
+
+def _batch_name(block: Block, weeks: tuple[date, ...]) -> str:
+    """The quarter's first day, or the first week of a batch that is a part of the quarter."""
+    return (block.start if weeks == block.weeks else weeks[0]).isoformat()

@@ -13,8 +13,10 @@ from fractions import Fraction
 from types import MappingProxyType
 from typing import Any
 
+from contracts.calendar import Block
 from contracts.errors import ConfigError
 from contracts.release import NANO
+from privacy.cadence import PACED, Batch, Cadence, batches, check_cadence
 
 MEASURES = ("kpi", "journeys", "trials", "diagnostics", "reserve")
 KPI_VECTORS = ("conversions", "revenue", "active_users")
@@ -134,6 +136,10 @@ def _default_shares() -> Mapping[str, float]:
     return MappingProxyType({"kpi": 0.5, "journeys": 0.25, "trials": 0.15, "diagnostics": 0.05, "reserve": 0.05})
 
 
+def _default_cadence() -> Mapping[str, Cadence]:
+    return MappingProxyType(dict.fromkeys(PACED, "quarter"))
+
+
 def _default_kpi() -> Mapping[str, Bound]:
     return MappingProxyType(
         {"conversions": Bound(2.0, 0.7), "revenue": Bound(200.0, 0.2), "active_users": Bound(4.0, 0.1)}
@@ -151,6 +157,7 @@ class PrivacyPolicy:
     kpi: Mapping[str, Bound] = field(default_factory=_default_kpi)
     journeys: JourneyPolicy = field(default_factory=JourneyPolicy)
     trials: TrialPolicy = field(default_factory=TrialPolicy)
+    cadence: Mapping[str, Cadence] = field(default_factory=_default_cadence)
 
     def __post_init__(self) -> None:
         if not (_is_number(self.rho_per_user_quarter) and 0 < self.rho_per_user_quarter <= 100):
@@ -165,6 +172,11 @@ class PrivacyPolicy:
         check_shares("privacy.shares.{}", self.shares)
         _known("privacy.kpi", self.kpi, KPI_VECTORS)
         _check_bounds("privacy.kpi", self.kpi)
+        check_cadence(self.cadence)
+        for measure, cadence in self.cadence.items():
+            if not isinstance(cadence, str):
+                parts = {str(i): p.share for i, p in enumerate(cadence, 1)}
+                check_shares(f"privacy.cadence.{measure}.{{}}.share", parts)
 
     @property
     def cap_nano(self) -> int:
@@ -174,6 +186,12 @@ class PrivacyPolicy:
     def share_nano(self, measure: str) -> int:
         """Grant of one measure in one block, nano-rho, rounded down."""
         return slice_nano(self.cap_nano, self.shares.get(measure, 0.0))
+
+    def batches(self, measure: str, block: Block) -> tuple[Batch, ...]:
+        """What is released of one measure and block, and what each batch pays."""
+        cadence, grant = self.cadence.get(measure, "quarter"), self.share_nano(measure)
+        parts = () if isinstance(cadence, str) else tuple(slice_nano(grant, p.share) for p in cadence)
+        return batches(block, cadence, grant, parts)
 
 
 def slice_nano(nano: int, part: float) -> int:

@@ -21,7 +21,7 @@ import os
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,7 @@ from privacy.mechanism import add_noise, epsilon_of
 from privacy.people import People
 from privacy.plan import SCHEMA_VERSION, release_keys
 from privacy.policy import MEASURES, PrivacyPolicy
-from privacy.vectors import ReleasePlan
+from privacy.vectors import ReleasePlan, Span
 
 Progress = Callable[[str, int, int], None]  # text, done, total
 BYTES_PER_CELL, BYTES_PER_FILE = 96, 65_536  # generous: what a file takes at most
@@ -209,13 +209,18 @@ def exact_vectors(
     """Bounded, noise-free integer totals per vector. In memory only: the mechanism and the tests call it."""
     if plan.measure == "trials":
         return {"trial": trials.exact(people, question, plan.experiment, policy.trials, plan.vectors[0])}
-    number = next(i for i, b in enumerate(question.blocks) if b.id == plan.blocks[0])
-    weeks = len(question.blocks[number].weeks)
+    number, block = next((i, b) for i, b in enumerate(question.blocks) if b.id == plan.blocks[0])
+
+    def span(weeks: tuple[date, ...]) -> Span:
+        return Span(number, block.weeks.index(weeks[0]), len(weeks))
+
+    here = span(plan.weeks)
     if plan.measure == "kpi":
-        return kpi.exact(people, number, weeks, plan.vectors)
+        return kpi.exact(people, here, plan.vectors)
     if plan.measure == "journeys":
-        return journeys.exact(people, number, len(question.channels), policy.journeys.max_touches, plan.vectors)
-    return diagnostics.exact(people, number, weeks, policy, plan.vectors)
+        return journeys.exact(people, here, len(question.channels), policy.journeys.max_touches, plan.vectors)
+    spans = tuple(span(b.weeks) for b in policy.batches("kpi", block))
+    return diagnostics.exact(people, here, spans, policy, plan.vectors)
 
 
 def _draw(plan: ReleasePlan, job: Job, people: People, state: ReleaseState) -> bytes:
@@ -241,6 +246,7 @@ def _metadata(plan: ReleasePlan, job: Job, state: ReleaseState) -> dict[str, Any
         "period_start": plan.period_start.isoformat(),
         "period_end": plan.period_end.isoformat(),
         "week_start": job.question.week_start,
+        "weeks": [w.isoformat() for w in plan.weeks],
         "unit": "user x fiscal quarter",
         "neighbours": "add or remove one user",
         "keys_hash": plan.keys_hash,

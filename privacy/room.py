@@ -18,6 +18,7 @@ import pandas as pd
 
 from contracts.calendar import Block
 from contracts.evidence import Experiment
+from privacy.cadence import Cadence, Part
 from privacy.files import read_release
 from privacy.inputs import FileSet, Fixed, HashOf, PeopleInputs, Question
 from privacy.ledger import LedgerPaths, charge_frame, open_ledger
@@ -29,10 +30,10 @@ from privacy.publish import Job, Progress, publish
 from privacy.vectors import ReleasePlan, VectorPlan
 
 __all__ = [
-    "Block", "Bound", "CheckFigure", "Experiment", "FileSet", "Fixed", "HashOf", "JourneyPolicy", "LedgerPaths",
-    "PeopleCheck", "PeopleInputs", "PrivacyPolicy", "Progress", "Question", "ReleasePlan", "TrialPolicy", "VectorPlan",
-    "check_people", "epsilon_of", "plan_releases", "publish_releases", "read_charges", "read_release", "release_keys",
-    "verify_ledger", "waiting",
+    "Block", "Bound", "Cadence", "CheckFigure", "Experiment", "FileSet", "Fixed", "HashOf", "JourneyPolicy",
+    "LedgerPaths", "Part", "PeopleCheck", "PeopleInputs", "PrivacyPolicy", "Progress", "Question",
+    "ReleasePlan", "TrialPolicy", "VectorPlan", "check_people", "epsilon_of", "plan_releases",
+    "publish_releases", "read_charges", "read_release", "release_keys", "verify_ledger", "waiting",
 ]  # fmt: skip
 
 

@@ -39,6 +39,15 @@ class VectorPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class Span:
+    """Weeks of one block: `block` is its position in the question, `first` the first week's position in the block."""
+
+    block: int
+    first: int
+    weeks: int
+
+
+@dataclass(frozen=True, slots=True)
 class ReleasePlan:
     """One file to publish. The id hashes the declared question, never the data."""
 
@@ -51,6 +60,7 @@ class ReleasePlan:
     experiment: str  # '' unless measure is 'trials'
     vectors: tuple[VectorPlan, ...]
     keys_hash: str
+    weeks: tuple[date, ...] = ()  # the batch's weeks, of one block; empty for trials
 
     @property
     def nano(self) -> int:

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from contracts.calendar import WEEKDAYS
 from contracts.errors import ConfigError
 from contracts.panel import OTHER_GEO, UNATTRIBUTED
+from privacy.cadence import PACED, Cadence, Part
 from privacy.policy import Bound, JourneyPolicy, PrivacyPolicy, TrialPolicy
 from workflow.config_errors import sentence
 
@@ -203,6 +204,35 @@ class TrialBounds(Section):
     revenue: Annotated[float, Field(gt=0)] = _POLICY.trials.revenue
 
 
+class PartOfQuarter(Section):
+    """A run of weeks that is released together: how many, and its part of the measure's share."""
+
+    weeks: Annotated[int, Field(ge=1)] | None = None
+    share: Share
+
+
+Paced = Literal["quarter", "week"] | list[PartOfQuarter]
+
+
+class Pace(Section):
+    """How each measure's share is spread over a quarter: one batch, week by week, or stated parts."""
+
+    kpi: Paced = "quarter"
+    journeys: Paced = "quarter"
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _word_or_parts(cls, value: object) -> object:
+        if value not in ("quarter", "week") and not isinstance(value, list):
+            raise ValueError('write "quarter", "week" or parts such as [{ weeks = 9, share = 0.4 }, { share = 0.6 }]')
+        return value
+
+    def cadence(self, measure: str) -> Cadence:
+        """As the privacy room reads it."""
+        value: Paced = getattr(self, measure)
+        return value if isinstance(value, str) else tuple(Part(p.weeks, p.share) for p in value)
+
+
 class Privacy(Section):
     """The privacy boundary (DESIGN section 3); `policy()` is what the privacy room reads."""
 
@@ -213,6 +243,7 @@ class Privacy(Section):
     kpi: KpiBounds = KpiBounds()
     journeys: JourneyBounds = JourneyBounds()
     trials: TrialBounds = TrialBounds()
+    cadence: Pace = Pace()
 
     def policy(self) -> PrivacyPolicy:
         """The declared policy. Raises ConfigError for what only the room can judge (fixed-point ranges)."""
@@ -235,6 +266,7 @@ class Privacy(Section):
                 bound(journeys.sets),
             ),
             trials=TrialPolicy(self.trials.visits, self.trials.conversions, self.trials.revenue),
+            cadence={measure: self.cadence.cadence(measure) for measure in PACED},
         )
 
 

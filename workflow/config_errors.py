@@ -71,7 +71,8 @@ def _most_telling(errors: Sequence[Any]) -> Any:
 def _is_union_tag(part: object) -> bool:
     """pydantic puts the name of the branch of a union into the location; a person never wrote it."""
     return isinstance(part, str) and (
-        part in ("str", "FixedColumn", "HashedColumn", "[key]") or part.startswith(("list[", "constrained-"))
+        part in ("str", "FixedColumn", "HashedColumn", "[key]")
+        or part.startswith(("list[", "literal[", "constrained-"))
     )
 
 

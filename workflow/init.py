@@ -265,6 +265,9 @@ def _privacy(panel: guess.PanelGuess | None) -> list[Entry]:
                 out.append(Entry(("privacy", measure, metric), "share", value["share"], f"part of the {measure} share"))
             else:
                 out.append(Entry(("privacy", measure), metric, value, "longer journeys keep their last touches"))
+    for measure, pace in default.cadence.model_dump().items():
+        note = '"quarter": one batch; "week": a release a week; or [{ weeks = 9, share = 0.4 }, { share = 0.6 }]'
+        out.append(Entry(("privacy", "cadence"), measure, pace, note * (measure == "kpi")))
     for metric, value in default.trials.model_dump().items():
         out.append(Entry(("privacy", "trials"), metric, value, "the most that one person adds over a whole test"))
     return out

@@ -174,17 +174,17 @@ def _revenue_per_kpi(
 def scale_back(kpi: str, releases: Sequence[Release]) -> tuple[float, float]:
     """Factor (mean, sd) that undoes the clipped mass: 1 + r, r = Σ clipped ÷ Σ kpi over the blocks that release both.
 
+    A block's clipped mass is one figure, whatever the number of batches its kpi came in.
     The noisy ratio is combined with r >= 0 and a half-normal prior of scale `CLIPPED_PRIOR`: bounds are chosen to clip
     little, and in a small world the noise alone would say anything (docs/decisions/0043). (1, 0) without such releases.
     """
     kept = kept_variance = lost = lost_variance = 0.0
-    blocks = {r.block: r for r in releases if r.measure == "diagnostics"}
-    for release in releases:
-        if release.measure != "kpi" or release.block not in blocks:
-            continue
-        table, noted = release.table, blocks[release.block].table
-        mine, clipped = table[table["metric"] == kpi], noted[noted["metric"] == f"clipped:{kpi}"]
-        if clipped.empty:
+    rows = kpi_rows(releases)
+    rows = rows[rows["metric"] == kpi]
+    for release in (r for r in releases if r.measure == "diagnostics"):
+        noted = release.table
+        mine, clipped = rows[rows["block"] == release.block], noted[noted["metric"] == f"clipped:{kpi}"]
+        if clipped.empty or mine.empty:
             continue
         kept += float(mine["value"].sum())
         kept_variance += float(mine["variance"].sum())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -59,8 +60,8 @@ def closed_blocks(job: Job) -> tuple[Block, ...]:
     """Quarters to release: closed ones; with --as-of also the complete weeks of the quarter open that day."""
     day = today(job)
     weeks = tuple(w for w in job.public.weeks if w + timedelta(days=6) < day)
-    found = blocks(weeks, job.config.project.fiscal_year_start)
-    return tuple(b for b in found if job.as_of is not None or _closed(b, job, day))
+    found = tuple(replace(b, closed=_closed(b, job, day)) for b in blocks(weeks, job.config.project.fiscal_year_start))
+    return tuple(b for b in found if job.as_of is not None or b.closed)
 
 
 def _closed(block: Block, job: Job, day: date) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 
 import pandas as pd
 
@@ -13,6 +14,7 @@ from contracts.release import Release
 from workflow.artifacts import Artifact, Draft
 from workflow.codec import credits_of, frame_of, write_frame
 from workflow.job import Job
+from workflow.panel_build import WEEK, kpi_rows
 from workflow.progress import Report
 from workflow.step_lift import release_hashes
 from workflow.steps import Made, NotApplicable, Step
@@ -37,7 +39,7 @@ def _build(job: Job, draft: Draft, report: Report) -> Made:
         try:
             found += credits([release], job.public.channels, draws=DRAWS, seed=job.config.model.seed)
         except ContractError as error:
-            weak[release.block] = str(error)
+            weak[f"{release.block_start} to {release.block_end}"] = str(error)
     if not found:
         raise NotApplicable(next(iter(weak.values())))
     write_frame(frame_of(found, Credit), draft.path("credits.parquet"))
@@ -46,23 +48,25 @@ def _build(job: Job, draft: Draft, report: Report) -> Made:
 
 
 def credit_gap(releases: Sequence[Release], found: Sequence[Credit]) -> pd.DataFrame:
-    """Per metric and period: total credit against the kpi table's total, in sd of their difference.
+    """Per metric and quarter: total credit against the kpi table's total of the same weeks, in sd of their difference.
 
     All models' credits add up to one total, so that one model stands for all. Their noise is taken as independent
     between channels, which it is not quite: the figure is a health check, not a test.
     """
+    cells = kpi_rows(releases)
+    blocks = {r.block_start: r.block for r in releases if r.measure == "journeys"}
     rows = []
-    for metric in ("conversions", "revenue"):
-        for release in (r for r in releases if r.measure == "kpi"):
-            start, end = release.block_start, release.block_end
-            mine = [c for c in found if c.metric == metric and c.model == MODEL and start <= c.period_start <= end]
-            table = release.table[release.table["metric"] == metric]
-            if not mine or table.empty:
-                continue
-            total, kpi = sum(c.mean for c in mine), float(table["value"].sum())
-            sd = (float(table["variance"].sum()) + sum(c.sd**2 for c in mine)) ** 0.5
-            rows.append({"metric": metric, "period": release.block, "credit": total, "kpi": kpi,
-                         "gap_sd": (total - kpi) / sd if sd > 0 else 0.0})  # fmt: skip
+    for metric, block in product(("conversions", "revenue"), sorted(set(blocks.values()))):
+        mine = [c for c in found if c.metric == metric and c.model == MODEL and blocks[c.period_start] == block]
+        periods = {(c.period_start, c.period_end) for c in mine}
+        table = cells[cells["metric"] == metric]
+        here = table[[any(a <= w <= b for a, b in periods) for w in table["week"]]]
+        if not mine or here["week"].nunique() != sum(((b - a).days + 1) // WEEK for a, b in periods):
+            continue  # kpi of some of these weeks is not out, so there is nothing to compare with
+        total, kpi = sum(c.mean for c in mine), float(here["value"].sum())
+        sd = (float(here["variance"].sum()) + sum(c.sd**2 for c in mine)) ** 0.5
+        rows.append({"metric": metric, "period": block, "credit": total, "kpi": kpi,
+                     "gap_sd": (total - kpi) / sd if sd > 0 else 0.0})  # fmt: skip
     return pd.DataFrame(rows, columns=["metric", "period", "credit", "kpi", "gap_sd"])
 
 

@@ -32,20 +32,16 @@ from workflow.progress import Report, bar
 
 NAME = "release"
 SPARE_BYTES = 100_000_000  # for releases, artifacts and the warehouse of one run
-Slot = tuple[str, str]  # (measure, block) or ('trials', experiment)
+Held = dict[str, Release]  # by release id
 
 
-def _slot(measure: str, blocks: str, experiment: str) -> Slot:
-    return (measure, experiment if measure == "trials" else blocks)
-
-
-def published(job: Job) -> dict[Slot, Release]:
-    """Published releases by what they answer. Raises LedgerError for a file that this ledger never released."""
+def published(job: Job) -> Held:
+    """Published releases by id. Raises LedgerError for a file that this ledger never released."""
     files = sorted(job.workspace.releases.glob("*.parquet")) if job.workspace.releases.is_dir() else []
     if not files:
         return {}
     known = set(read_charges(ledger_paths(job))["release_id"])
-    out: dict[Slot, Release] = {}
+    out: Held = {}
     for path in files:
         found = read_release(path)
         if found.release_id not in known:
@@ -54,23 +50,33 @@ def published(job: Job) -> dict[Slot, Release]:
                 "ledger back."
             )
         found = dataclasses.replace(found, metadata=found.metadata | {"file_hash": file_hash(path)})
-        out[_slot(found.measure, found.block, str(found.metadata["experiment"]))] = found
+        out[found.release_id] = found
     return out
 
 
-def plans_of(job: Job, held: dict[Slot, Release]) -> tuple[tuple[ReleasePlan, ...], list[str]]:
+def _answers(release: Release, plan: ReleasePlan) -> bool:
+    """True when the published release holds what the plan would ask for again, wholly or in part."""
+    if release.measure != plan.measure:
+        return False
+    if plan.measure == "trials":
+        return str(release.metadata["experiment"]) == plan.experiment
+    overlap = release.block_start <= plan.period_end and plan.period_start <= release.block_end
+    return release.block == plan.blocks[0] and (overlap or plan.measure == "diagnostics")
+
+
+def plans_of(job: Job, held: Held) -> tuple[tuple[ReleasePlan, ...], list[str]]:
     """Plans to publish or to verify, and the ids of releases that stand for an older question."""
     plans, older = [], []
     for plan in plan_releases(question(job), job.config.privacy.policy()):
-        slot = _slot(plan.measure, ";".join(plan.blocks), plan.experiment)
-        if slot in held and held[slot].release_id != plan.release_id:
-            older.append(held[slot].release_id)
+        out = [r.release_id for r in held.values() if _answers(r, plan)]
+        if out and plan.release_id not in held:
+            older += out
         else:
             plans.append(plan)
-    return tuple(plans), older
+    return tuple(plans), sorted(set(older))
 
 
-def _in_order(held: dict[Slot, Release]) -> tuple[Release, ...]:
+def _in_order(held: Held) -> tuple[Release, ...]:
     return tuple(sorted(held.values(), key=lambda r: (r.block_start, r.measure, r.release_id)))
 
 
@@ -90,7 +96,7 @@ def advance_release(job: Job, *, build: bool) -> Outcome:
     if not plans and not held:
         reason = "no quarter is closed yet; plumb run --as-of DATE also releases the open one"
         return _done(job, Outcome(NAME, "skipped", reason, None, made=False))
-    missing = [p for p in plans if _slot(p.measure, ";".join(p.blocks), p.experiment) not in held]
+    missing = [p for p in plans if p.release_id not in held]
     if missing and not build:
         raise MissingStep(f"{len(missing)} releases are not published yet; run: plumb release")
     begun = utc_now()

@@ -133,7 +133,7 @@ def test_each_release_is_credited_alone_and_again_the_same() -> None:
     assert both == credits([first], CHANNELS, seed=3) + credits([second], CHANNELS, seed=3)
     assert {c.period_start for c in both} == {first.block_start, second.block_start}
     assert {c.evidence_ids for c in both} == {(first.release_id,), (second.release_id,)}
-    with pytest.raises(ContractError, match="two journeys releases cover one block"):
+    with pytest.raises(ContractError, match="cover the same days"):
         credits([first, first], CHANNELS, seed=3)
 
 

@@ -132,6 +132,32 @@ def test_as_of_releases_the_open_quarter_once(workspace: Path, plumb: Plumb) -> 
     assert {n: b for n, b in releases(workspace).items() if n in published} == published
 
 
+def test_weekly_releases_follow_the_open_quarter_and_add_up_to_its_share(workspace: Path, plumb: Plumb) -> None:
+    initialise(workspace)
+    config = workspace / "plumb.toml"
+    text = config.read_text(encoding="utf-8")
+    assert text.count('kpi = "quarter"') == 1 and text.count('journeys = "quarter"') == 1
+    config.write_text(text.replace('kpi = "quarter"', 'kpi = "week"'), encoding="utf-8")
+    code, answer = plumb("release", workspace, "--as-of", "2024-05-06")
+    assert code == 0, answer
+    published = releases(workspace)
+    code, answer = plumb("release", workspace, "--as-of", "2024-05-20")
+    assert code == 0 and answer["rho_charged"] == pytest.approx(2 * 0.1 / 13, abs=1e-6), "two weeks of kpi more"
+    assert {n: b for n, b in releases(workspace).items() if n in published} == published
+    kpi = read_view(workspace / "warehouse.duckdb", "v_kpi")
+    mine = kpi[(kpi["metric"] == "conversions") & (kpi["geo"] == kpi["geo"].iloc[0])]
+    assert sorted(mine["week"]) == sorted(set(mine["week"])) and max(mine["week"]) == date(2024, 5, 13)
+    assert mine["variance"].nunique() <= 2 and mine["release_id"].nunique() == len(mine)
+    config.write_text(text, encoding="utf-8")
+    code, answer = plumb("release", workspace)
+    assert code == 0, answer
+    charges = read_view(workspace / "warehouse.duckdb", "v_charges")
+    first = charges[(charges["measure"] == "kpi") & (charges["block"] == "quarter-2024-01-01")]
+    assert len(first) == 13 and first["rho"].sum() == pytest.approx(0.1, abs=1e-6)
+    second = charges[(charges["measure"] == "kpi") & (charges["block"] == "quarter-2024-04-01")]
+    assert len(second) == 7, "what is out stays out: its other weeks cannot be bought by another cadence"
+
+
 def fake_fit(passed: bool, mean: float) -> Callable[[Job, Draft, Report], Made]:
     """Stands for a fitted model with one channel."""
 
