@@ -78,7 +78,7 @@ def locked(workspace: Workspace) -> Iterator[None]:
 
 
 def run(job: Job) -> Result:
-    """Everything that is stale, in order. Raises GateFailed after publishing when the model did not pass."""
+    """Everything that is stale, in order. Raises GateFailed after publishing when the model or pool did not pass."""
     with locked(job.workspace):
         before = step_release.spent_nano(job)
         for name in ORDER:
@@ -103,7 +103,7 @@ def run_command(job: Job, command: str) -> Result:
         if command not in ("check", "report"):
             bring(job, "publish", build=True)
         result = _result(job, before)
-    if command == "fit":
+    if command in ("fit", "reconcile"):
         _refuse_failed(job)
     return result
 
@@ -126,11 +126,17 @@ def _result(job: Job, before: int) -> Result:
 
 def _refuse_failed(job: Job) -> None:
     failed = [o for o in job.outcomes.values() if o.status == "failed_gate"]
-    if failed:
+    if not failed:
+        return
+    if failed[0].step == "reconcile":
         raise GateFailed(
-            f"the model did not pass its publishing gate, so published figures stay as they were: {failed[0].reason}. "
-            "Raise draws or warmup in [model] of plumb.toml, or give the model more weeks."
+            f"the reconciliation did not pass its own gate, so no new factors or plans are published: "
+            f"{failed[0].reason}. Give it more to hold on to: a lift test, or more weeks."
         )
+    raise GateFailed(
+        f"the model did not pass its publishing gate, so published figures stay as they were: {failed[0].reason}. "
+        "Raise draws or warmup in [model] of plumb.toml, or give the model more weeks."
+    )
 
 
 def disk_full(error: BaseException) -> bool:

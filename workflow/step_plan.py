@@ -41,7 +41,11 @@ def _skip(job: Job) -> str:
         if outcome.status == "skipped":
             return f"{step.replace('_', ' ')} was skipped: {outcome.reason}"
         if outcome.status == "failed_gate":
-            return "the model did not pass its gate"
+            return (
+                "the model did not pass its gate"
+                if step == "fit_calibrated"
+                else "the reconciliation did not pass its gate"
+            )
     return ""
 
 

@@ -1,13 +1,16 @@
 """Publishes what the steps made: the warehouse, its Parquet copies and the offline report.
 
 When the model failed its gate, its views keep the last passing run; before any run has passed, `v_effects` holds the
-failed figures with status 'failed_gate' and the views that rest on the model are empty.
+failed figures with status 'failed_gate' and the views that rest on the model are empty. When only the reconciliation
+failed its own gate, all of them keep the last passing run too, so that they agree; before one has passed, the model is
+published without it.
 """
 
 from __future__ import annotations
 
 import importlib.metadata
 import json
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -25,6 +28,7 @@ from workflow.step_release import charges_view
 from workflow.steps import Made, Step
 from workflow.views_out import (
     diagnostics_checks,
+    failed_check,
     gap_checks,
     gate_checks,
     input_checks,
@@ -40,6 +44,7 @@ from workflow.warehouse import Content, build, response_rows
 
 MAKERS = ("check", "release", "lift", "fit_uncalibrated", "fit_calibrated", "credit", "reconcile", "plan")
 MODEL_STEPS = ("fit_uncalibrated", "fit_calibrated", "reconcile", "plan")
+POOL_STEPS = ("reconcile", "plan")
 POINTER = "published.json"
 LIBRARIES = ("jax", "numpyro", "opendp", "duckdb", "pandas", "plumbline")
 
@@ -51,12 +56,11 @@ def chosen(job: Job) -> dict[str, Artifact]:
     step for another time; none where the step does not apply.
     """
     pointer = _pointer(job)
-    gate_failed = any(o.status == "failed_gate" for o in job.outcomes.values())
+    held = held_back(job, pointer)
     out: dict[str, Artifact] = {}
     for step in MAKERS:
         outcome = job.outcomes.get(step)
-        held_back = gate_failed and step in MODEL_STEPS
-        if outcome is not None and not held_back:
+        if outcome is not None and step not in held:
             if outcome.artifact is not None:
                 out[step] = outcome.artifact
             continue
@@ -64,6 +68,14 @@ def chosen(job: Job) -> dict[str, Artifact]:
         if old is not None:
             out[step] = old
     return out
+
+
+def held_back(job: Job, pointer: Mapping[str, Any]) -> tuple[str, ...]:
+    """Steps of this run that are not shown, because one of them or what they rest on failed its gate."""
+    failed = {o.step for o in job.outcomes.values() if o.status == "failed_gate"}
+    if failed == {"reconcile"} and "reconcile" not in pointer:
+        return POOL_STEPS
+    return MODEL_STEPS if failed else ()
 
 
 def _pointer(job: Job) -> dict[str, Any]:
@@ -175,7 +187,10 @@ def _checks(job: Job, artifacts: dict[str, Artifact]) -> pd.DataFrame:
     frames += [left_out_checks(artifacts[step]) for step in ("lift", "credit") if step in artifacts]
     if "credit" in artifacts:
         frames.append(gap_checks(artifacts["credit"]))
-    if "reconcile" in artifacts:
+    pool = job.outcomes.get("reconcile")
+    if pool is not None and pool.status == "failed_gate":
+        frames.append(failed_check("reconcile gate", "pool", pool.reason))
+    elif "reconcile" in artifacts:
         frames.append(health_checks(artifacts["reconcile"]))
     for step in ("fit_calibrated", "fit_uncalibrated"):
         outcome = job.outcomes.get(step)

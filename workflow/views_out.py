@@ -138,6 +138,11 @@ def _checks(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(BY_NAME["v_checks"].names))
 
 
+def failed_check(name: str, subject: str, why: str) -> pd.DataFrame:
+    """One row of v_checks that failed."""
+    return _checks([_check(name, subject, "fail", None, None, why)])
+
+
 def left_out_checks(artifact: Artifact) -> pd.DataFrame:
     """Rows of v_checks: experiments or quarters that a step could not read, and why."""
     left: Mapping[str, str] = artifact.facts.get("left_out", {})

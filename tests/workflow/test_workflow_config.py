@@ -41,8 +41,8 @@ CASES = [
     (("rates", "eur"), 1.1, r"\[rates\] 'eur': write three capital letters such as USD"),
     (("inputs", "events", "columns", "x"), {"vale": 1}, r"columns.x\] vale is not .*; did you mean value\?"),
     (("inputs", "panel"), {"path": "p.csv", "spend": {"a": "a_spend"}}, r"both \[inputs.panel\] and \[inputs.events\]"),
-    (("privacy", "cadence", "kpi"), "month", r"\[privacy.cadence\] kpi is 'month'; write \"quarter\", \"week\" or parts"),
-    (("privacy", "cadence", "kpi"), [{"week": 4, "share": 0.5}, {"share": 0.5}], r"week is not a known key; did you mean weeks"),
+    (("privacy", "cadence", "kpi"), "month", r"\[privacy.cadence\] kpi is 'month'; write .* or parts"),
+    (("privacy", "cadence", "kpi"), [{"week": 4, "share": 1}], r"week is not a known key; did you mean weeks"),
     (("privacy", "cadence", "trials"), "week", r"trials is not a known key; known here: journeys, kpi"),
     (("model", "draws"), "many", r"\[model\] draws is 'many'; write a whole number"),
 ]  # fmt: skip

@@ -213,6 +213,50 @@ def test_a_failed_gate_keeps_the_last_passing_run(
     assert plumb("run", workspace)[0] == 4  # nothing is stale, and it still has not passed
 
 
+def put_pool(monkeypatch: pytest.MonkeyPatch, passed: bool) -> None:
+    """Replaces the reconciliation by one that passes or fails its gate."""
+
+    def build(job: Job, draft: Draft, report: Report) -> Made:
+        row = {
+            "channel": "tv", "model": "last_touch", "evidence_ids": "e", "flag": "", "period_start": date(2024, 1, 1),
+            "period_end": date(2024, 9, 29), "incremental_kpi": 5.0, "incremental_p05": 1.0, "incremental_p95": 9.0,
+            "credited": 10.0, "weight_lift": 0.0, "weight_mmm": 1.0, "weight_credit": 0.0,
+        } | normal_interval(0.5, 0.1)  # fmt: skip
+        write_frame(pd.DataFrame([row]), draft.path("v_incrementality.parquet"))
+        facts = {"rhat": 1.0, "ess": 900.0, "divergences": 0, "draws": 1000}
+        return Made(facts) if passed else Made({}, "failed_gate", "R-hat 1.3 after 3 doublings")
+
+    step = dataclasses.replace(
+        runner.STEPS["reconcile"], build=build, skip=lambda job: "", inputs=lambda job: {}, settings=lambda job: passed
+    )
+    monkeypatch.setitem(runner.STEPS, "reconcile", step)
+
+
+def test_a_failed_reconciliation_holds_back_what_rests_on_it(
+    workspace: Path, plumb: Plumb, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    initialise(workspace)
+    put_model(monkeypatch, passed=True, mean=2.0)
+    put_pool(monkeypatch, passed=False)
+    code, answer = plumb("run", workspace)
+    assert code == 4 and "the reconciliation did not pass its own gate" in answer["error"]
+    warehouse = workspace / "warehouse.duckdb"
+    effects = read_view(warehouse, "v_effects")
+    assert effects["status"].tolist() == ["published"], "the model passed, and no older reconciliation is contradicted"
+    assert read_view(warehouse, "v_incrementality").empty
+    checks = read_view(warehouse, "v_checks").set_index("check_name")
+    assert checks.at["reconcile gate", "status"] == "fail" and "R-hat 1.3" in checks.at["reconcile gate", "text"]
+
+    put_pool(monkeypatch, passed=True)
+    assert plumb("run", workspace)[0] == 0
+    assert read_view(warehouse, "v_incrementality")["mean"].tolist() == [0.5]
+    put_model(monkeypatch, passed=True, mean=3.0)
+    put_pool(monkeypatch, passed=False)
+    assert plumb("run", workspace)[0] == 4
+    assert read_view(warehouse, "v_incrementality")["mean"].tolist() == [0.5]
+    assert read_view(warehouse, "v_effects")["mean"].tolist() == [2.0], "model and factors of one run stay together"
+
+
 def test_a_second_run_does_nothing(workspace: Path, plumb: Plumb, monkeypatch: pytest.MonkeyPatch) -> None:
     initialise(workspace)
     put_model(monkeypatch, passed=True, mean=2.0)
