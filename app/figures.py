@@ -23,6 +23,7 @@ Z90 = 1.6448536269514722  # half-width of a normal 90 % interval in standard dev
 HEADLINE_MODEL = "last_touch"
 CURRENT, RECOMMENDED = "current", "recommended"
 BASELINE = "baseline"
+PERIODS = {1: "day", 7: "week"}
 MAX_POINTS = 200  # more periods than this are shown in groups of four
 PUBLISHED = "published"
 _BAND = ("value", "p05", "p95")
@@ -88,7 +89,7 @@ class ChannelRow:
 
 def units(s: Snapshot) -> Units:
     """Names of KPI, currency and period of the workspace."""
-    return Units(s.meta.kpi or "KPI", s.meta.currency, {1: "day", 7: "week"}.get(period_days(s), "period"))
+    return Units(s.meta.kpi or "KPI", s.meta.currency, PERIODS.get(period_days(s), "period"))
 
 
 def period_days(s: Snapshot) -> int:

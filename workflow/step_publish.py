@@ -18,7 +18,7 @@ import pandas as pd
 
 from app.report import build_report
 from app.saved.files import publishing
-from app.saved.frames import DIGEST_KEY, State, read_state, views, with_saved
+from app.saved.frames import DIGEST_KEY, State, read_state, saved_digest, views, with_saved
 from app.saved.publish import current_response_id, published_digest
 from contracts.errors import WorkspaceError
 from contracts.tables import BY_NAME
@@ -257,9 +257,9 @@ def _published(job: Job, artifact: Artifact) -> bool:
     warehouse = job.workspace.warehouse
     if not warehouse.is_file() or _pointer(job).get("publish") != artifact.key:
         return False
-    saved = read_state(job.workspace.saved_state)
+    saved = saved_digest(job.workspace.saved_state)
     try:
-        return published_digest(warehouse) == saved.digest
+        return published_digest(warehouse) == saved
     except WorkspaceError:  # damaged: it is built again
         return False
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,21 +29,32 @@ class State:
     scenarios: tuple[Saved, ...] = ()
     comments: tuple[Comment, ...] = ()
     approvals: tuple[Approval, ...] = ()
-
-    @property
-    def digest(self) -> str:
-        """Changes with every save; '' when nothing was ever saved. A version, once written, never changes."""
-        parts = [(s.id, s.version, s.saved_at) for s in self.scenarios]
-        remarks_made = [[x.id for x in self.comments], [x.id for x in self.approvals]]
-        if not parts and not any(remarks_made):
-            return ""
-        return hashlib.sha256(json.dumps([parts, *remarks_made]).encode()).hexdigest()
+    digest: str = ""  # changes with every save; '' when nothing is saved
 
 
 def read_state(path: Path) -> State:
     """What `state.sqlite` holds; nothing when there is no such file. Raises WorkspaceError when it is not readable."""
     with database.reading(path) as con:
-        return State(scenarios.every(con), remarks.comments(con), remarks.approvals(con))
+        return State(scenarios.every(con), remarks.comments(con), remarks.approvals(con), _digest(con))
+
+
+def saved_digest(path: Path) -> str:
+    """The digest of `read_state` without reading the plans. Raises WorkspaceError when the file is not readable."""
+    with database.reading(path) as con:
+        return _digest(con)
+
+
+def _digest(con: sqlite3.Connection) -> str:
+    """A version, comment or decision never changes once it is written, so their names say what is there."""
+    parts = [
+        [tuple(row) for row in con.execute(sql)]
+        for sql in (
+            "SELECT id, version, updated_at FROM scenarios WHERE status = 'saved' ORDER BY id",
+            "SELECT id FROM comments ORDER BY id",
+            "SELECT id FROM approvals ORDER BY id",
+        )
+    ]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest() if any(parts) else ""
 
 
 def views(state: State, current_response: str) -> dict[str, pd.DataFrame]:

@@ -73,6 +73,36 @@ def reprice(s: Snapshot, saved: Saved) -> Pricing:
     return price(s, old.plan, Horizon(old.period_start, weeks, old.period_days))
 
 
-def outdated(s: Snapshot, saved: Saved) -> bool:
-    """True when the scenario was priced with other draws than those that the file holds now."""
-    return s.response is None or saved.pricing.response_id != response_id(s.response)
+def refuse_moved(shown: Snapshot, now: Snapshot) -> None:
+    """Raises ContractError when the figures on the screen are no longer those of the workspace."""
+    fits = [None if s.response is None else response_id(s.response) for s in (shown, now)]
+    if fits[0] != fits[1]:
+        raise ContractError(
+            "the model was fitted again while this page was open; look at the new figures and save again. "
+            "Nothing was saved."
+        )
+    for what, then, today in (("money", shown.meta.currency, now.meta.currency), ("KPI", shown.meta.kpi, now.meta.kpi)):
+        if then != today:
+            raise ContractError(
+                f"the {what} of this workspace changed from {then} to {today} while this page was open; "
+                "look at the new figures and save again. Nothing was saved."
+            )
+
+
+def plan_for(s: Snapshot, saved: Saved) -> tuple[np.ndarray, tuple[str, ...]]:
+    """A saved plan as spend (C,) per period in the order of the model's channels, and the channels that it lacks.
+
+    Those keep their current spend. Raises ContractError when money or KPI are of another kind, and for a plan that
+    spends on a channel that the model does not know.
+    """
+    if s.response is None:
+        raise ContractError("a scenario can only be opened beside a published model, and there is none.")
+    refuse_other_units(saved, s.meta.currency, s.meta.kpi)
+    plan, now = saved.pricing.plan, s.response.current_spend.sum(axis=0)
+    gone = sorted(c for c, spend in plan.items() if c not in s.response.channels and spend > 0)
+    if gone:
+        raise ContractError(
+            f"scenario {saved.name!r} spends on {gone[0]!r}, which the model no longer knows; it cannot be opened."
+        )
+    spend = np.array([plan.get(c, float(x)) for c, x in zip(s.response.channels, now, strict=True)])
+    return spend, tuple(c for c in s.response.channels if c not in plan)

@@ -35,12 +35,21 @@ def current_response_id(draws: pd.DataFrame) -> str:
     return "" if draws.empty else response_id(response(draws))
 
 
-def publish(warehouse: Path, patience: float = files.PATIENCE) -> bool:
+def publish(warehouse: Path, patience: float | None = None) -> bool:
     """Brings the saves of `state.sqlite` into the warehouse beside it and its Parquet copies.
 
     Returns False when the file holds them already. Raises Busy when another process is writing the file (the saves
-    stay in `state.sqlite`, and that process or the next call copies them), WorkspaceError when a file is unreadable.
+    stay in `state.sqlite`, and that process or the next call copies them), WorkspaceError when a file is unreadable or
+    the disk takes no more.
     """
+    try:
+        return _publish(warehouse, files.PATIENCE if patience is None else patience)
+    except (OSError, duckdb.Error) as error:
+        text = str(error).strip().splitlines()[0]
+        raise WorkspaceError(f"the tables of {warehouse.parent} could not be written ({text}).") from error
+
+
+def _publish(warehouse: Path, patience: float) -> bool:
     root = warehouse.parent
     with files.publishing(root, patience):
         state = read_state(root / files.STATE_NAME)

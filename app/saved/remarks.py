@@ -75,9 +75,9 @@ def comment(con: sqlite3.Connection, kind: str, subject: str, author: str, text:
 def comments(con: sqlite3.Connection, kind: str | None = None, subject: str | None = None) -> tuple[Comment, ...]:
     """Comments, oldest first; of one kind, or of one subject, or all."""
     found = con.execute(
-        "SELECT * FROM comments WHERE (?1 IS NULL OR subject_kind = ?1) AND (?2 IS NULL OR subject_id = ?2) "
-        "ORDER BY written_at, rowid",
-        (kind, subject),
+        "SELECT * FROM comments WHERE (:kind IS NULL OR subject_kind = :kind) "
+        "AND (:subject IS NULL OR subject_id = :subject) ORDER BY written_at, rowid",
+        {"kind": kind, "subject": subject},
     )
     return tuple(Comment(**dict(row)) for row in found)
 
@@ -110,8 +110,8 @@ def decide(
 
 def approvals(con: sqlite3.Connection, scenario_id: str | None = None) -> tuple[Approval, ...]:
     """Decisions, oldest first; on one scenario, or all."""
-    sql = "SELECT * FROM approvals WHERE ?1 IS NULL OR scenario_id = ?1 ORDER BY decided_at, rowid"
-    return tuple(Approval(**dict(row)) for row in con.execute(sql, (scenario_id,)))
+    sql = "SELECT * FROM approvals WHERE :id IS NULL OR scenario_id = :id ORDER BY decided_at, rowid"
+    return tuple(Approval(**dict(row)) for row in con.execute(sql, {"id": scenario_id}))
 
 
 def create_token(con: sqlite3.Connection, name: str, scopes: Iterable[str]) -> tuple[Token, str]:

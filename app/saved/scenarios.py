@@ -81,6 +81,30 @@ class Saved:
     pricing: Pricing
 
 
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line of the list of saved scenarios: the newest version without its cells."""
+
+    id: str
+    version: int
+    name: str
+    note: str
+    author: str
+    saved_at: str  # UTC
+    currency: str
+    kpi: str
+    period_days: int
+    period_start: date
+    period_end: date
+    response_id: str
+    model_version: str
+    budget: float  # currency per period
+    mean: float  # outcome of all channels over the horizon, KPI units
+    p05: float
+    p95: float
+    comments: int  # how many
+
+
 def create(con: sqlite3.Connection, name: str, author: str, note: str, pricing: Pricing) -> Saved:
     """Saves a new scenario. Raises ContractError for a name that is bad, reserved or taken, and for no author."""
     name, author, note = clean_name(name), clean_author(author), clean_text(note, "the note", needed=False)
@@ -144,6 +168,21 @@ def every(con: sqlite3.Connection) -> tuple[Saved, ...]:
     """Newest version of every scenario that is not archived, by name."""
     ids = con.execute("SELECT id FROM scenarios WHERE status = 'saved' ORDER BY name_key, id")
     return tuple(get(con, str(row["id"])) for row in ids.fetchall())
+
+
+def entries(con: sqlite3.Connection) -> tuple[Entry, ...]:
+    """The list of saved scenarios, by name."""
+    rows = con.execute(
+        "SELECT v.*, s.id, (SELECT count(*) FROM comments c WHERE c.subject_kind = 'scenario' AND c.subject_id = s.id) "
+        "AS comments FROM scenarios s JOIN scenario_versions v ON v.scenario_id = s.id AND v.version = s.version "
+        "WHERE s.status = 'saved' ORDER BY s.name_key, s.id"
+    )
+    return tuple(_entry(row) for row in rows)
+
+
+def _entry(row: sqlite3.Row) -> Entry:
+    fields: dict[str, Any] = {name: row[name] for name in Entry.__dataclass_fields__}
+    return Entry(**fields | {name: date.fromisoformat(row[name]) for name in ("period_start", "period_end")})
 
 
 def refuse_other_units(saved: Saved, currency: str, kpi: str) -> None:

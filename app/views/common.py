@@ -28,11 +28,16 @@ def _cached(path: str, fingerprint: str) -> Snapshot:
     return store.load(Path(path))
 
 
+def current_snapshot() -> Snapshot:
+    """The snapshot of the file as it is now. Raises WorkspaceError when there is none or it is unreadable."""
+    path = store.warehouse_path()
+    return _cached(str(path), store.fingerprint(path))
+
+
 def snapshot_or_stop() -> Snapshot:
     """The current snapshot; or the screen that says why there is none, and the end of the page."""
     try:
-        path = store.warehouse_path()
-        snapshot = _cached(str(path), store.fingerprint(path))
+        snapshot = current_snapshot()
     except UserError as e:
         _state("No warehouse to show", str(e), ("plumb init .", "plumb run", "plumb serve"))
         st.stop()
