@@ -96,9 +96,9 @@ def test_a_newer_file_is_refused_unchanged(tmp_path: Path) -> None:
     path = tmp_path / "state.sqlite"
     with raw(path) as con:
         con.execute("PRAGMA user_version = 99")
-    with pytest.raises(WorkspaceError, match="newer Plumbline \\(schema 99, this one knows 2\\)"):
-        with database.writing(path):
-            pass
+    refused = pytest.raises(WorkspaceError, match="newer Plumbline \\(schema 99, this one knows 2\\)")
+    with refused, database.writing(path):
+        pass
     assert tables(path) == set()
 
 
@@ -107,17 +107,16 @@ def test_what_is_no_database_or_not_writable_is_a_sentence(tmp_path: Path) -> No
     path.write_bytes(b"no database" * 400)
     with pytest.raises(WorkspaceError, match=r"state.sqlite is damaged"), database.reading(path):
         pass
-    with pytest.raises(WorkspaceError, match="cannot be used|not writable"):
-        with database.writing(tmp_path):
-            pass
+    with pytest.raises(WorkspaceError, match="cannot be used|not writable"), database.writing(tmp_path):
+        pass
 
 
 def test_a_writer_that_holds_on_makes_the_next_one_say_busy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(database, "WAIT_SECONDS", 0.05)
     path = tmp_path / "state.sqlite"
-    with database.writing(path):
-        with pytest.raises(WorkspaceError, match="is busy: someone else is saving"), database.writing(path):
-            pass
+    refused = pytest.raises(WorkspaceError, match="is busy: someone else is saving")
+    with database.writing(path), refused, database.writing(path):
+        pass
 
 
 def test_many_first_writers_migrate_once_and_lose_nothing(tmp_path: Path) -> None:
