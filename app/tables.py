@@ -135,7 +135,7 @@ def saved(entries: Sequence[Entry], fit: str) -> pd.DataFrame:
 
 
 def _saved_name(r: Any) -> str:
-    return f"{r.scenario} (by {r.author}{', older fit' if r.outdated else ''})"
+    return f"{r.scenario}{', older fit' if r.outdated else ''}"
 
 
 def plan(rows: pd.DataFrame, units: Units) -> pd.DataFrame:

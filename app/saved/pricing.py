@@ -34,13 +34,15 @@ def response_id(response: SteadyResponse) -> str:
 def horizon(s: Snapshot) -> Horizon:
     """The weeks that a scenario of the explorer is for: those of the job's own plan, else the quarter after the panel.
 
-    Raises ContractError when the panel's periods are neither days nor weeks.
+    Raises ContractError when the panel's periods are neither days nor weeks, or the file does not say when it ends.
     """
     days = figures.period_days(s)
     plan = figures.job_scenarios(s)
     if len(plan):
         start, end = plan["period_start"].iloc[0].date(), plan["period_end"].iloc[0].date()
         return Horizon(start, ((end - start).days + 1) // 7, days)
+    if not s.meta.period_end:
+        raise ContractError("the warehouse does not say which weeks its figures are for; run `plumb run`.")
     return Horizon(date.fromisoformat(s.meta.period_end) + timedelta(days=1), DEFAULT_WEEKS, days)
 
 

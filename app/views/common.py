@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import pandas as pd
 import streamlit as st
@@ -91,9 +92,9 @@ def shortened(ids: Sequence[str], most: int = 4) -> str:
     return ", ".join(ids[:most]) + more
 
 
-def table(frame: pd.DataFrame, alt: str) -> None:
-    """A table of finished text; the first column stays in sight while the rest scrolls."""
-    pinned = {str(frame.columns[0]): st.column_config.Column(pinned=True)}
+def table(frame: pd.DataFrame, alt: str, first: Literal["small", "medium"] | None = None) -> None:
+    """A table of finished text; the first column (of width `first`) stays in sight while the rest scrolls."""
+    pinned = {str(frame.columns[0]): st.column_config.Column(pinned=True, width=first)}
     st.dataframe(frame, hide_index=True, width="stretch", column_config=pinned, alt=alt)
 
 

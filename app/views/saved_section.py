@@ -22,7 +22,9 @@ from contracts.errors import UserError
 
 NAME, NOTE, AUTHOR, PICK = "saved_name", "saved_note", "saved_author", "saved_pick"
 RENAME, COMMENT = "saved_rename", "saved_comment"
-OPENED, SAID = "saved_opened", "saved_said"  # (id, version, name) of the opened scenario; (kind, sentence) to show
+OPENED = "saved_opened"  # (id, version, name) of the opened scenario
+SAID = "saved_said"  # (where, kind, sentence) to show once
+FORM, LIST = "form", "list"  # where: beside what was pressed
 CATCH_UP_SECONDS = 0.2  # a page must not wait for a job that is writing
 Done = tuple[str, dict[str, Any]]  # a sentence, and what changes in the session once it is saved
 _BOXES = {"ok": st.success, "later": st.warning, "no": st.error}
@@ -32,7 +34,12 @@ _ICONS = {"ok": ":material/check_circle:", "later": ":material/schedule:", "no":
 def save_form(s: Snapshot, units: Units) -> None:
     """Name, author, note and Save for the plan on the screen."""
     st.subheader("Save this scenario")
-    _say()
+    _say(FORM)
+    try:
+        weeks = pricing.horizon(s)
+    except UserError as error:
+        st.info(common.plain(f"A scenario cannot be saved here: {error}"))
+        return
     st.session_state.setdefault(AUTHOR, _user())
     opened = st.session_state.get(OPENED)
     with st.form("scenario_save"):
@@ -53,7 +60,6 @@ def save_form(s: Snapshot, units: Units) -> None:
                     f"Save changes to {common.plain(opened[2])}", type="primary", icon=":material/save:",
                     on_click=_save_changes, args=(s,), key="saved_save_changes",
                 )  # fmt: skip
-    weeks = pricing.horizon(s)
     st.caption(
         common.plain(
             f"A saved scenario is this spend per {units.period}, held from {weeks.start} to {weeks.end}, with its "
@@ -65,8 +71,7 @@ def save_form(s: Snapshot, units: Units) -> None:
 def saved_list(s: Snapshot) -> None:
     """What has been saved, and what can be done with it."""
     st.subheader("Saved scenarios")
-    if s.response is None:
-        _say()
+    _say(LIST)
     try:
         with database.reading(_state_path()) as con:
             held = scenarios.entries(con)
@@ -78,7 +83,7 @@ def saved_list(s: Snapshot) -> None:
         st.info("Nothing has been saved yet. Give the plan above a name and press “Save as new”.")
         return
     fit = "" if s.response is None else pricing.response_id(s.response)
-    common.table(tables.saved(held, fit), "Saved scenarios with budget and outcome of all channels")
+    common.table(tables.saved(held, fit), "Saved scenarios with budget and outcome of all channels", first="medium")
     by_id = {entry.id: entry for entry in held}
     if st.session_state.get(PICK) not in by_id:
         st.session_state[PICK] = held[0].id
@@ -139,7 +144,7 @@ def _save_new(s: Snapshot) -> None:
         saved = scenarios.create(con, st.session_state[NAME], _author(), st.session_state[NOTE], _priced(s))
         return f"Saved {saved.name}.", {OPENED: _opened(saved), PICK: saved.id}
 
-    _do(work)
+    _do(FORM, work)
 
 
 def _save_changes(s: Snapshot) -> None:
@@ -151,7 +156,7 @@ def _save_changes(s: Snapshot) -> None:
         saved = scenarios.save(con, scenario_id, seen, _author(), st.session_state[NOTE], _priced(s))
         return f"Saved version {saved.version} of {saved.name}.", {OPENED: _opened(saved), PICK: saved.id}
 
-    _do(work)
+    _do(FORM, work)
 
 
 def _open(s: Snapshot, scenario_id: str) -> None:
@@ -160,13 +165,13 @@ def _open(s: Snapshot, scenario_id: str) -> None:
             saved = scenarios.get(con, scenario_id)
         spend, lacking = pricing.plan_for(s, saved)
     except UserError as error:
-        st.session_state[SAID] = ("no", str(error))
+        st.session_state[SAID] = (LIST, "no", str(error))
         return
     st.session_state[PLAN], st.session_state[TOTAL] = spend, float(spend.sum())
     st.session_state[NAME], st.session_state[NOTE] = saved.name, saved.note
     st.session_state[OPENED] = _opened(saved)
     rest = f" It has no spend for {listed(lacking)}: current spend is kept there." if lacking else ""
-    st.session_state[SAID] = ("ok", f"Opened {saved.name}, version {saved.version}.{rest}")
+    st.session_state[SAID] = (FORM, "ok", f"Opened {saved.name}, version {saved.version}.{rest}")
 
 
 def _reprice(s: Snapshot, scenario_id: str, seen: int) -> None:
@@ -176,7 +181,7 @@ def _reprice(s: Snapshot, scenario_id: str, seen: int) -> None:
         new = scenarios.save(con, scenario_id, seen, _author(), saved.note, pricing.reprice(s, saved))
         return f"Priced {new.name} again, with the fit now in use.", _follow(new)
 
-    _do(work)
+    _do(LIST, work)
 
 
 def _duplicate(scenario_id: str) -> None:
@@ -184,7 +189,7 @@ def _duplicate(scenario_id: str) -> None:
         saved = scenarios.duplicate(con, scenario_id, _author())
         return f"Saved {saved.name}.", {PICK: saved.id}
 
-    _do(work)
+    _do(LIST, work)
 
 
 def _rename(scenario_id: str, seen: int) -> None:
@@ -192,7 +197,7 @@ def _rename(scenario_id: str, seen: int) -> None:
         new = scenarios.rename(con, scenario_id, seen, _author(), st.session_state[RENAME])
         return f"Renamed to {new.name}.", {RENAME: ""} | _follow(new)
 
-    _do(work)
+    _do(LIST, work)
 
 
 def _delete(scenario_id: str, seen: int) -> None:
@@ -201,7 +206,7 @@ def _delete(scenario_id: str, seen: int) -> None:
         opened = st.session_state.get(OPENED)
         return f"Deleted {gone.name}.", {OPENED: None} if opened and opened[0] == scenario_id else {}
 
-    _do(work)
+    _do(LIST, work)
 
 
 def _comment(scenario_id: str) -> None:
@@ -209,7 +214,7 @@ def _comment(scenario_id: str) -> None:
         remarks.comment(con, "scenario", scenario_id, _author(), st.session_state[COMMENT])
         return "Comment added.", {}
 
-    _do(work)
+    _do(LIST, work)
 
 
 def _opened(saved: Saved) -> tuple[str, int, str]:
@@ -230,21 +235,21 @@ def _priced(s: Snapshot) -> scenarios.Pricing:
     return pricing.price(s, dict(zip(s.response.channels, spend, strict=True)))
 
 
-def _do(work: Callable[[sqlite3.Connection], Done]) -> None:
+def _do(where: str, work: Callable[[sqlite3.Connection], Done]) -> None:
     """One transaction and its copy into the warehouse; what came of it is told at the next run of the page."""
     try:
         with database.writing(_state_path()) as con:
             said, changes = work(con)
     except UserError as error:
-        st.session_state[SAID] = ("no", str(error))
+        st.session_state[SAID] = (where, "no", str(error))
         return
     st.session_state.update(changes)
     try:
         publish.publish(store.warehouse_path())
     except UserError as error:
-        st.session_state[SAID] = ("later", f"{said} It is kept, but not yet in the warehouse: {error}")
+        st.session_state[SAID] = (where, "later", f"{said} It is kept, but not yet in the warehouse: {error}")
         return
-    st.session_state[SAID] = ("ok", said)
+    st.session_state[SAID] = (where, "ok", said)
 
 
 def _catch_up() -> None:
@@ -261,10 +266,11 @@ def _catch_up() -> None:
         )
 
 
-def _say() -> None:
-    kind, text = st.session_state.pop(SAID, ("", ""))
-    if text:
-        _BOXES[kind](common.plain(text), icon=_ICONS[kind])
+def _say(where: str) -> None:
+    place, kind, text = st.session_state.get(SAID, ("", "", ""))
+    if place == where:
+        del st.session_state[SAID]
+        _BOXES[kind](common.plain(text[:1].upper() + text[1:]), icon=_ICONS[kind])
 
 
 def _state_path() -> Path:

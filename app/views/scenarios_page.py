@@ -56,10 +56,10 @@ def render() -> None:
     outcome = scenario.compare(s.response, st.session_state[PLAN])
     _notices(desk, outcome)
     _outcome(s, outcome, units)
-    _curve(s, units)
     saved_section.save_form(s, units)
     saved_section.saved_list(s)
     _per_channel(s)
+    _curve(s, units)
 
 
 def _lock(channel: str) -> str:

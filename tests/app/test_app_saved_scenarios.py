@@ -65,6 +65,9 @@ def test_without_a_plan_of_the_job_the_quarter_after_the_panel_is_meant(snapshot
     bare = dataclasses.replace(s, scenarios=s.scenarios.iloc[:0])
     weeks = pricing.horizon(bare)
     assert (weeks.start, weeks.weeks) == (date(2026, 7, 6), 13)
+    silent = dataclasses.replace(bare, meta=dataclasses.replace(s.meta, period_end=""))
+    with pytest.raises(ContractError, match="does not say which weeks"):
+        pricing.horizon(silent)
 
 
 def test_every_change_is_a_version_and_old_ones_stay(con: sqlite3.Connection, priced: Pricing) -> None:

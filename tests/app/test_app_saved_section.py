@@ -48,8 +48,9 @@ def save(at: AppTest, name: str, note: str = "", author: str = "ana") -> AppTest
 
 
 def said(at: AppTest) -> str:
+    """All text on the page, each piece from a small letter on, without Markdown's escapes."""
     kinds = (at.success, at.warning, at.error, at.info, at.caption, at.markdown)
-    return "\n".join(e.value for kind in kinds for e in kind).replace("\\", "")
+    return "\n".join(e.value[:1].lower() + e.value[1:] for kind in kinds for e in kind).replace("\\", "")
 
 
 def names(root: Path) -> list[str]:
@@ -59,11 +60,11 @@ def names(root: Path) -> list[str]:
 
 def test_saving_puts_what_is_on_the_screen_into_the_warehouse(root: Path) -> None:
     at = opened()
-    assert "Nothing has been saved yet" in said(at)
+    assert "nothing has been saved yet" in said(at)
     at.slider(key="scenario_move.social").set_value(20).run()
     shown = scenario.compare(sample.world().response, at.session_state["scenario_plan"])
     save(at, "Push social", "before the fair")
-    assert "Saved Push social." in said(at)
+    assert "saved Push social." in said(at)
     rows = store.load(root / "warehouse.duckdb").scenarios
     mine = rows[rows["scenario"] == "Push social"].set_index("channel")
     assert (set(mine["author"]), set(mine["note"]), set(mine["version"])) == ({"ana"}, {"before the fair"}, {1})
@@ -94,7 +95,7 @@ def test_a_bad_or_taken_name_is_a_sentence_and_nothing_is_saved(root: Path, name
 def test_a_save_without_an_author_takes_the_account(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("getpass.getuser", lambda: "the account")
     at = save(opened(), "Push", author="")
-    assert "Saved Push." in said(at)
+    assert "saved Push." in said(at)
     with database.reading(root / files.STATE_NAME) as con:
         assert scenarios.entries(con)[0].author == "the account"
 
@@ -106,7 +107,7 @@ def test_open_change_and_save_makes_the_next_version(root: Path) -> None:
     at.slider(key="scenario_move.social").set_value(-10).run()
     press(at, "saved_open")
     assert at.slider(key="scenario_move.social").value == 20
-    assert "Opened Push, version 1." in said(at)
+    assert "opened Push, version 1." in said(at)
     at.slider(key="scenario_move.tv").set_value(5).run()
     at.text_input(key="saved_name").set_value("Push more")
     press(at, "saved_save_changes")
@@ -139,7 +140,7 @@ def test_copy_rename_comment_and_delete(root: Path) -> None:
     press(at, "saved_add_comment")
     assert "a comment is empty" in said(at)
     press(at, "saved_delete")
-    assert "Deleted Calm." in said(at) and names(root) == ["Push"]
+    assert "deleted Calm." in said(at) and names(root) == ["Push"]
 
 
 def test_a_busy_writer_keeps_the_save_and_the_next_look_brings_it(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -213,7 +214,7 @@ def test_other_states_of_the_workspace(root: Path, warehouse: Callable[[str], Pa
     if variant == "aggregate_only":
         at = save(opened(), "Push")
         assert names(root) == ["Push"]
-        assert "No user-level data was used" in said(at)
+        assert "no user-level data was used" in said(at)
         return
     with database.writing(root / files.STATE_NAME) as con:
         scenarios.create(con, "Push", "ana", "", priced)
