@@ -107,6 +107,7 @@ def test_the_deleted_are_off_the_list_and_can_be_read_by_version(con: sqlite3.Co
         scenarios.rename(con, one.id, 2, "ana", "Back")
     assert scenarios.get(con, one.id, 1).status == "saved"
     assert scenarios.get(con, one.id, 2).status == "archived"
+    assert scenarios.create(con, "push", "bo", "", priced).version == 1, "the name is free again"
     with pytest.raises(sqlite3.IntegrityError, match="never deleted"):
         con.execute("DELETE FROM scenarios")
 
