@@ -124,7 +124,7 @@ def saved(entries: Sequence[Entry], fit: str) -> pd.DataFrame:
                 "period": figures.span(e.period_start, e.period_end),
                 "budget": f"{units.money(e.budget)} per {units.period}",
                 f"caused, all channels ({INTERVAL_NAME})": f"{with_interval(e.mean, e.p05, e.p95)} {units.kpi_title}",
-                "priced with": "the fit in use" if e.response_id == fit else f"an older fit ({e.model_version})",
+                "priced with": "the fit in use" if e.response_id == fit else "an older fit",
                 "author": e.author,
                 "saved": f"{e.saved_at[:16]} UTC, version {e.version}",
                 "comments": str(e.comments),

@@ -5,7 +5,6 @@ The file is never written in place, and the job's own tables stay as they are.
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 
@@ -55,9 +54,8 @@ def _publish(warehouse: Path, patience: float) -> bool:
         state = read_state(root / files.STATE_NAME)
         if state.digest == published_digest(warehouse):
             return False
-        fresh = root / f".{warehouse.name}.{os.getpid()}.save"
-        copies = root / f".{files.TABLES_NAME}.{os.getpid()}.save"
-        shutil.rmtree(copies, ignore_errors=True)
+        fresh, copies = root / f".{warehouse.name}.save", root / f".{files.TABLES_NAME}.save"
+        _wipe(fresh, copies)  # what a killed process left; nobody else is here
         try:
             copies.mkdir()
             shutil.copyfile(warehouse, fresh)
@@ -67,9 +65,15 @@ def _publish(warehouse: Path, patience: float) -> bool:
             fresh.replace(warehouse)
             files.sync_folder(root)
         finally:
-            fresh.unlink(missing_ok=True)
-            shutil.rmtree(copies, ignore_errors=True)
+            _wipe(fresh, copies)
     return True
+
+
+def _wipe(fresh: Path, copies: Path) -> None:
+    """The unfinished file with its log, which DuckDB would otherwise replay into the next one, and the copies."""
+    for path in (fresh, fresh.with_name(f"{fresh.name}.wal")):
+        path.unlink(missing_ok=True)
+    shutil.rmtree(copies, ignore_errors=True)
 
 
 def _replace_tables(path: Path, copies: Path, state: State) -> None:

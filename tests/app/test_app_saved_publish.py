@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import threading
 from collections.abc import Callable
@@ -80,7 +79,7 @@ def test_saves_are_in_the_views_and_the_rest_of_the_file_is_as_it_was(file: Path
         everything = con.execute("SELECT table_name FROM information_schema.tables").fetchall()
     assert not [name for (name,) in everything if "token" in name]
     assert not publish.publish(file), "a second call has nothing to do"
-    assert not [p.name for p in file.parent.iterdir() if p.name.endswith(".save")]
+    assert not [p.name for p in file.parent.iterdir() if ".save" in p.name]
 
 
 def test_the_explorer_reads_the_file_again(file: Path, priced: Pricing) -> None:
@@ -113,8 +112,9 @@ def test_a_crash_between_the_save_and_the_rename_loses_nothing(
 
 
 def test_leftovers_of_a_killed_process_are_in_nobodys_way(file: Path, priced: Pricing) -> None:
-    (file.parent / f".{file.name}.{os.getpid()}.save").write_bytes(b"half")
-    (file.parent / f".{files.TABLES_NAME}.{os.getpid()}.save").mkdir()
+    (file.parent / f".{file.name}.save").write_bytes(b"half")
+    (file.parent / f".{file.name}.save.wal").write_bytes(b"of another file")
+    (file.parent / f".{files.TABLES_NAME}.save").mkdir()
     write_all(file, priced)
     assert publish.publish(file)
     assert "Push" in set(table(file, "v_scenarios")["scenario"])
