@@ -15,7 +15,9 @@ from pathlib import Path
 import duckdb
 
 from contracts.errors import ContractError, InputError, PrivacyError, WorkspaceError
-from privacy import contract
+from privacy import contract, identity
+from privacy.copies import merge_copies
+from privacy.identity import IdKey
 from privacy.inputs import FileSet, PeopleInputs, Question
 from privacy.people import People
 from privacy.quarantine import Rejects, finish, log
@@ -31,17 +33,13 @@ class LoadSettings:
     now: datetime
     raw_dir: Path
     secret: bytes
+    forgotten: frozenset[str] = frozenset()  # keyed hashes of ids whose rows are not to be read (privacy.forget)
 
     def __post_init__(self) -> None:
         if self.now.tzinfo is None:
             raise ContractError(f"the time of a load must know its zone; got {self.now}.")
         if len(self.secret) < MIN_SECRET:
             raise PrivacyError(f"the workspace secret must hold at least {MIN_SECRET} bytes; got {len(self.secret)}.")
-
-    @property
-    def salt(self) -> str:
-        """The secret as text; it is passed as a parameter and never appears in SQL."""
-        return self.secret.hex()
 
 
 @contextmanager
@@ -57,10 +55,12 @@ def load_people(inputs: PeopleInputs, question: Question, settings: LoadSettings
         ):
             con.execute(f"SET {option}")
         _public_tables(con, inputs, question)
+        identity.create_tables(con, IdKey.of(settings.secret), settings.forgotten)
+        version = identity.load_map(con, inputs.identity)
         _load_events(con, inputs, settings)
         _load_assignments(con, inputs, question, settings)
         _gate(con, inputs)
-        yield People(con, inputs.conversion_is_touch)
+        yield People(con, inputs.conversion_is_touch, version)
     except duckdb.OutOfMemoryException as error:
         raise WorkspaceError(
             "the events do not fit into this machine's memory; split the calendar or use a larger machine."
@@ -105,8 +105,8 @@ def _load_events(con: duckdb.DuckDBPyConnection, inputs: PeopleInputs, settings:
     check_mapping("events", inputs.events, known + contract.EVENT_CARRIED)
     con.execute(
         "CREATE TABLE parsed (file INTEGER, row BIGINT, user_key VARCHAR, event_key UUID, instant BIGINT, day INTEGER, "
-        "kind TINYINT, channel SMALLINT, geo SMALLINT, micros BIGINT, agrees BOOLEAN, counts BOOLEAN, reason VARCHAR, "
-        "raw VARCHAR)"
+        "kind TINYINT, channel SMALLINT, geo SMALLINT, micros BIGINT, agrees BOOLEAN, counts BOOLEAN, source TINYINT, "
+        "reason VARCHAR, raw VARCHAR)"
     )
     paths = expand("events", inputs.events)
     rejects = Rejects("events", paths)
@@ -119,15 +119,21 @@ def _load_events(con: duckdb.DuckDBPyConnection, inputs: PeopleInputs, settings:
                 'has consented with inputs.events.consent = "assumed".'
             )
         try:
-            con.execute(_event_sql(number, source, columns, inputs, settings.now), [settings.salt])
+            identity.learn(con, source.relation, str(columns["user_id"]))
+            con.execute(_event_sql(number, source, columns, inputs, settings.now))
         except duckdb.OutOfMemoryException:
             raise
         except duckdb.Error as error:
             raise unreadable("events", path, source.kind, error) from error
         rejects = rejects.with_unreadable(con, number, source)
     _refuse_unknown_currency(con, paths, inputs)
-    _merge_copies(con)
+    _note_refusals(con, settings.now)
+    merge_copies(con)
     finish(con, rejects, inputs.max_rejected, settings.raw_dir, settings.now)
+
+
+def _micros(now: datetime) -> int:
+    return int((now - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds() * 1_000_000)
 
 
 def _event_sql(number: int, source: Source, columns: dict[str, str | None], inputs: PeopleInputs, now: datetime) -> str:
@@ -136,27 +142,26 @@ def _event_sql(number: int, source: Source, columns: dict[str, str | None], inpu
     native = None if native is None else ("native_ts", native[1])
     extra = f", {source.native[str(mapping)][0]} AS native_ts" if native else ""
     raw = raw_json({k: k for k, v in columns.items() if v is not None})
-    now_us = int((now - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds() * 1_000_000)
     return f"""
     INSERT INTO parsed
     WITH text AS (
         SELECT row_number() OVER () AS row, {source.broken} AS broken, {contract.text_of(columns)}{extra}
         FROM {source.relation}
     ), read AS (
-        SELECT text.*, sha256(? || user_id) AS user_key,
+        SELECT text.*, ids.user_key,
             {contract.instant(inputs.time_zone, native)} AS instant, {contract.kind_case()} AS kind,
-            TRY_CAST(value AS DECIMAL(18, 6)) AS amount, {contract.boolean("consent")} AS agrees,
-            {contract.boolean("valid")} AS counts, rates.rate, geos.geo AS geo_number,
-            channels.channel AS channel_number
+            {contract.amount()} AS amount, {contract.boolean("consent")} AS agrees,
+            {contract.boolean("valid")} AS counts, {contract.source_case()} AS source_rank, rates.rate,
+            geos.geo AS geo_number, channels.channel AS channel_number
         FROM text LEFT JOIN rates ON rates.code = upper(text.currency) LEFT JOIN geos ON geos.name = text.geo
-            LEFT JOIN channels ON channels.name = text.channel
+            LEFT JOIN channels ON channels.name = text.channel LEFT JOIN ids ON ids.user_id = text.user_id
+        WHERE text.user_id IS NULL OR ids.user_key IS NOT NULL
     ), judged AS (
-        SELECT *, {contract.event_reason(now_us)} AS reason FROM read
+        SELECT *, {contract.event_reason(_micros(now))} AS reason FROM read
     )
-    SELECT {number}, row, user_key, CAST(substr(sha256(user_key || event_id), 1, 32) AS UUID), instant,
-        CASE WHEN reason IS NULL THEN {contract.local_day(inputs.time_zone)} END, kind,
-        coalesce(channel_number, -1), coalesce(geo_number, (SELECT max(geo) FROM geos)),
-        CASE WHEN reason IS NULL THEN {contract.micros()} END, agrees, coalesce(counts, true), reason,
+    SELECT {number}, row, user_key, CAST(left(sha256(user_key || event_id), 32) AS UUID), instant,
+        CASE WHEN reason IS NULL THEN {contract.local_day(inputs.time_zone)} END, kind, channel_number, geo_number,
+        CASE WHEN reason IS NULL THEN {contract.micros()} END, agrees, coalesce(counts, true), source_rank, reason,
         CASE WHEN reason IS NOT NULL THEN {raw} END
     FROM judged"""
 
@@ -175,31 +180,16 @@ def _refuse_unknown_currency(con: duckdb.DuckDBPyConnection, paths: tuple[Path, 
         )
 
 
-def _merge_copies(con: duckdb.DuckDBPyConnection) -> None:
-    """Identical copies of (user_id, event_id) become one row; copies that differ are all malformed.
+def _note_refusals(con: duckdb.DuckDBPyConnection, now: datetime) -> None:
+    """When each person last refused, on any row that names the person: a malformed row must not hide a refusal.
 
-    event_key hashes the person's keyed hash (of fixed length) and the event_id, so only rows of one person meet here,
-    whatever characters their ids hold.
+    A refusal without a usable time, or from the future, is one of now. Copies are not merged yet: each of them counts.
     """
     con.execute(
-        "CREATE TEMP TABLE twice AS SELECT event_key FROM parsed WHERE reason IS NULL "
-        "GROUP BY event_key HAVING count(*) > 1"
+        f"""CREATE TABLE refused AS
+        SELECT user_key, max(coalesce(least(instant, {_micros(now)}), {_micros(now)})) AS at
+        FROM parsed WHERE NOT agrees AND user_key IS NOT NULL GROUP BY user_key"""
     )
-    con.execute(
-        """CREATE TEMP TABLE copies AS
-        SELECT parsed.rowid AS id, row_number() OVER (PARTITION BY event_key ORDER BY file, row) AS copy,
-            count(DISTINCT concat_ws('|', instant, kind, channel, geo, micros, coalesce(agrees::VARCHAR, '-'), counts))
-                OVER (PARTITION BY event_key) AS contents
-        FROM parsed SEMI JOIN twice USING (event_key) WHERE reason IS NULL"""
-    )
-    con.execute(
-        "UPDATE parsed SET reason = 'another row has the same user_id and event_id but different content' "
-        "WHERE rowid IN (SELECT id FROM copies WHERE contents > 1)"
-    )
-    con.execute("CREATE TABLE merged AS SELECT count(*) AS n FROM copies WHERE contents = 1 AND copy > 1")
-    con.execute("DELETE FROM parsed WHERE rowid IN (SELECT id FROM copies WHERE contents = 1 AND copy > 1)")
-    con.execute("DROP TABLE twice")
-    con.execute("DROP TABLE copies")
 
 
 def _load_assignments(
@@ -225,7 +215,8 @@ def _load_assignments(
         source = open_source(con, "assignments", path)
         columns = _columns("assignments", source, files, contract.ASSIGNMENT_COLUMNS, contract.ASSIGNMENT_OPTIONAL)
         try:
-            con.execute(_assignment_sql(number, source, columns), [settings.salt])
+            identity.learn(con, source.relation, str(columns["user_id"]))
+            con.execute(_assignment_sql(number, source, columns))
         except duckdb.Error as error:
             raise unreadable("assignments", path, source.kind, error) from error
         rejects = rejects.with_unreadable(con, number, source)
@@ -255,10 +246,13 @@ def _assignment_sql(number: int, source: Source, columns: dict[str, str | None])
         SELECT row_number() OVER () AS row, {source.broken} AS broken, {contract.text_of(columns)}
         FROM {source.relation}
     ), read AS (
-        SELECT text.*, arms.experiment AS number, arms.arm AS arm_number, {contract.boolean("consent")} AS agrees
+        SELECT text.*, arms.experiment AS number, arms.arm AS arm_number, {contract.boolean("consent")} AS agrees,
+            ids.user_key
         FROM text LEFT JOIN arms ON arms.name = text.experiment AND arms.arm_name = text.arm
+            LEFT JOIN ids ON ids.user_id = text.user_id
+        WHERE text.user_id IS NULL OR ids.user_key IS NOT NULL
     ), judged AS (SELECT *, {reason} AS reason FROM read)
-    SELECT {number}, row, sha256(? || user_id), number, arm_number, agrees, reason,
+    SELECT {number}, row, user_key, number, arm_number, agrees, reason,
         CASE WHEN reason IS NOT NULL THEN {raw} END
     FROM judged"""
 
@@ -266,18 +260,23 @@ def _assignment_sql(number: int, source: Source, columns: dict[str, str | None])
 def _gate(con: duckdb.DuckDBPyConnection, inputs: PeopleInputs) -> None:
     """Consent first: what leaves here is rows of consenting people, and who was there at all.
 
-    A person's consent is their latest statement (a refusal wins a tie); without one it is what the workspace assumes.
+    A person's consent is their latest statement (a refusal wins a tie, and counts on a malformed row, too); without one
+    it is what the workspace assumes.
     """
     assumed = str(inputs.consent_assumed).lower()
     con.execute(
-        """CREATE TABLE stated AS SELECT user_key, arg_max(agrees, instant * 2 + (NOT agrees)::INTEGER) AS agrees
-        FROM parsed WHERE reason IS NULL AND agrees IS NOT NULL GROUP BY user_key"""
+        """CREATE TABLE stated AS
+        WITH granted AS (
+            SELECT user_key, max(instant) AS at FROM parsed WHERE reason IS NULL AND agrees GROUP BY user_key
+        )
+        SELECT user_key, refused.at IS NULL OR coalesce(granted.at > refused.at, false) AS agrees
+        FROM granted FULL JOIN refused USING (user_key)"""
     )
     con.execute(
         f"""CREATE TABLE consent AS
         WITH known AS (
             SELECT user_key, NULL::BOOLEAN AS agrees FROM parsed WHERE reason IS NULL
-            UNION ALL SELECT user_key, agrees FROM grouped WHERE reason IS NULL
+            UNION ALL SELECT user_key, agrees FROM grouped WHERE reason IS NULL OR (NOT agrees AND user_key IS NOT NULL)
         ), once AS (SELECT user_key, bool_and(agrees) AS agrees FROM known GROUP BY user_key)
         SELECT row_number() OVER () AS person, user_key, coalesce(stated.agrees, once.agrees, {assumed}) AS agrees
         FROM once LEFT JOIN stated USING (user_key)"""
@@ -292,15 +291,16 @@ def _gate(con: duckdb.DuckDBPyConnection, inputs: PeopleInputs) -> None:
     )
     con.execute(
         """CREATE TABLE events AS
-        SELECT person, days.block, days.week, day::BIGINT AS day, kind::BIGINT AS kind, channel::BIGINT AS channel,
-            geo::BIGINT AS geo, micros, row_number() OVER (PARTITION BY person ORDER BY instant, event_key) AS seq
+        SELECT person, days.block, days.week, day::BIGINT AS day, kind::BIGINT AS kind,
+            coalesce(channel, -1)::BIGINT AS channel, coalesce(geo, (SELECT max(geo) FROM geos))::BIGINT AS geo,
+            coalesce(micros, 0) AS micros, row_number() OVER (PARTITION BY person ORDER BY instant, event_key) AS seq
         FROM parsed JOIN days USING (day) JOIN keys USING (user_key) WHERE reason IS NULL AND counts"""
     )
     con.execute(
         """CREATE TABLE assigned AS SELECT DISTINCT person, experiment::BIGINT AS experiment, arm::BIGINT AS arm
         FROM grouped JOIN keys USING (user_key) WHERE reason IS NULL"""
     )
-    for table in ("parsed", "grouped", "stated", "consent"):
+    for table in ("parsed", "grouped", "refused", "stated", "consent", "ids", "devices", "forgotten", "id_key"):
         con.execute(f"DROP TABLE {table}")
 
 

@@ -57,6 +57,7 @@ class People:
 
     con: duckdb.DuckDBPyConnection
     conversion_is_touch: bool
+    identity: str = "none"  # version of the identity map behind the ids
 
     def keep(self, name: str, statement: str) -> None:
         """Evaluates a statement once, into memory, under a name in `SCHEMAS`."""

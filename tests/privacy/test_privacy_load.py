@@ -284,7 +284,7 @@ def test_raw_ids_and_counts_do_not_leave(here, make_event) -> None:  # type: ign
     path = here.write([make_event("very-secret-person", 1, "2024-01-02")])
     one = loaded(here, here.inputs(path), "keys")
     two = loaded(here, here.inputs(path), "keys", secret=b"another secret of enough bytes..")
-    assert one["user_key"][0] != two["user_key"][0] and len(one["user_key"][0]) == 64
+    assert one["user_key"][0] != two["user_key"][0] and len(one["user_key"][0]) == 32
     checked = check_people(here.inputs(path), here.policy, here.question, now=NOW, raw_dir=here.root / "raw")
     assert checked.passed
     assert all(not any(ch.isdigit() for ch in f.text.split(" releases")[0]) or f.check_name == "plan"
