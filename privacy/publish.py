@@ -28,10 +28,11 @@ from typing import Any
 import numpy as np
 
 from contracts.errors import LedgerError, PrivacyError, WorkspaceError
-from privacy import diagnostics, files, journeys, kpi, trials
-from privacy.disk import file_hash, full_disk, preallocate, private_folder, sync_folder, write_into
+from privacy import credit, diagnostics, files, journeys, kpi, media, trials
+from privacy.chain import LedgerPaths
+from privacy.disk import file_hash, full_disk, only_one, preallocate, private_folder, sync_folder, write_into
 from privacy.inputs import PeopleInputs, Question
-from privacy.ledger import Grant, Ledger, LedgerPaths, ReleaseState, open_ledger
+from privacy.ledger import Grant, Ledger, ReleaseState, open_ledger
 from privacy.load import LoadSettings, load_people
 from privacy.mechanism import add_noise, epsilon_of
 from privacy.people import People
@@ -42,6 +43,7 @@ from privacy.vectors import ReleasePlan, Span
 Progress = Callable[[str, int, int], None]  # text, done, total
 BYTES_PER_CELL, BYTES_PER_FILE = 96, 65_536  # generous: what a file takes at most
 QUARTERS_PER_YEAR = 4
+LOCK = "publishing.lock"
 FIXED_SETTINGS = ("time_zone", "currency", "conversion_is_touch")
 
 
@@ -56,6 +58,7 @@ class Job:
     staging: Path
     run_id: str
     now: datetime
+    actor: str = ""  # who is written into the ledger beside each charge
 
     def final(self, plan: ReleasePlan) -> Path:
         """Where the published file lies."""
@@ -70,9 +73,10 @@ class Job:
         return self.staging / f"{plan.release_id}.part"
 
 
-def grant_of(policy: PrivacyPolicy) -> Grant:
-    """Caps of a block, nano-rho."""
-    return Grant(policy.cap_nano, {m: policy.share_nano(m) for m in MEASURES})
+def grant_of(policy: PrivacyPolicy, inputs: PeopleInputs, question: Question) -> Grant:
+    """Caps of a block, nano-rho, and what decides which day lies in it."""
+    calendar = {"time_zone": inputs.time_zone, "week_start": question.week_start}
+    return Grant(policy.cap_nano, {m: policy.share_nano(m) for m in MEASURES}, calendar)
 
 
 def publish(
@@ -86,10 +90,10 @@ def publish(
         raise WorkspaceError(
             f"{job.releases_dir} and {job.staging} must lie on one file system, so that a release appears at once."
         )
-    with open_ledger(paths, job.now) as ledger, ExitStack() as stack:
+    with only_one(settings.raw_dir / LOCK), open_ledger(paths, job.now) as ledger, ExitStack() as stack:
         pending = tuple(p for p in plans if not _finish(p, job, ledger))
         if pending:
-            grant = grant_of(job.policy)
+            grant = grant_of(job.policy, job.inputs, job.question)
             ledger.check_affordable(tuple(p for p in pending if ledger.state(p.release_id) is None), grant)
             _take_room(pending, job)
             progress("reading events", len(plans) - len(pending), len(plans))
@@ -117,9 +121,9 @@ def _finish(plan: ReleasePlan, job: Job, ledger: Ledger) -> bool:
             return False
         _commit(plan, job, ledger)
     elif final.exists():
-        if file_hash(final) != state.out_hash:
+        if final.is_symlink() or file_hash(final) != state.out_hash:
             raise LedgerError(
-                f"{final} was edited after publication: its content is not what the ledger committed. Restore the "
+                f"{final} was edited after publication: it is not the file that the ledger committed. Restore the "
                 "published file; it is never drawn again."
             )
     elif staged.exists() and file_hash(staged) == state.out_hash:
@@ -161,11 +165,11 @@ def _take_room(pending: tuple[ReleasePlan, ...], job: Job) -> None:
 def _release(plan: ReleasePlan, job: Job, ledger: Ledger, grant: Grant, people: People) -> None:
     """One plan, from its charge to its file."""
     again = ledger.state(plan.release_id) is not None
-    state = ledger.reserve(plan, grant, job.now)
+    state = ledger.reserve(plan, grant, job.now, job.actor)
     if again:  # a crash came after the charge and before a whole file: what was drawn then has been seen by nobody
         ledger.note_attempt(plan.release_id, job.now)
         job.staged(plan).unlink(missing_ok=True)
-    _stage(_draw(plan, job, people, state), plan, job)
+    _stage(_draw(plan, job, ledger, people, state), plan, job)
     _commit(plan, job, ledger)
 
 
@@ -219,13 +223,18 @@ def exact_vectors(
         return kpi.exact(people, here, plan.vectors)
     if plan.measure == "journeys":
         return journeys.exact(people, here, len(question.channels), policy.journeys.max_touches, plan.vectors)
+    if plan.measure == "media":
+        return media.exact(people, here, question, policy.media, plan.vectors)
+    if plan.measure == "credit":
+        return credit.exact(people, here, question, policy.credit, plan.vectors)
     spans = tuple(span(b.weeks) for b in policy.batches("kpi", block))
     return diagnostics.exact(people, here, spans, policy, plan.vectors)
 
 
-def _draw(plan: ReleasePlan, job: Job, people: People, state: ReleaseState) -> bytes:
+def _draw(plan: ReleasePlan, job: Job, ledger: Ledger, people: People, state: ReleaseState) -> bytes:
     keys = release_keys(plan, job.question, job.policy)
     exact = exact_vectors(plan, people, job.policy, job.question)
+    ledger.note_draw(plan.release_id, state.reserve_hash, job.now)
     scale = None
     if plan.measure == "trials":
         arms = len(job.question.arms[plan.experiment])
@@ -263,6 +272,7 @@ def _metadata(plan: ReleasePlan, job: Job, state: ReleaseState) -> dict[str, Any
         "bounding": "integer L2 scaling",
         "max_touches": job.policy.journeys.max_touches if plan.measure == "journeys" else None,
         "trial_bounds": job.policy.trials.bounds() if plan.measure == "trials" else None,
+        "credit": credit.declared(job.policy.credit) if plan.measure == "credit" else None,
         "inputs": job.inputs.declared(),
         "code_hash": files.code_hash(),
         "dependency_hash": files.dependency_hash(),

@@ -19,9 +19,10 @@ import pandas as pd
 from contracts.calendar import Block
 from contracts.evidence import Experiment
 from privacy.cadence import Cadence, Part
+from privacy.chain import LedgerPaths
 from privacy.files import read_release
 from privacy.inputs import FileSet, Fixed, HashOf, PeopleInputs, Question
-from privacy.ledger import LedgerPaths, charge_frame, open_ledger
+from privacy.ledger import charge_frame, open_ledger
 from privacy.load import LoadSettings, load_people
 from privacy.mechanism import epsilon_of
 from privacy.plan import plan_releases, release_keys, waiting
@@ -122,17 +123,19 @@ def publish_releases(
     secret: bytes,
     run_id: str,
     now: datetime,
+    actor: str = "",
     progress: Progress = _silent,
 ) -> tuple[Path, ...]:
     """Publishes every plan and returns the files, in the order of the plans.
 
     Releases that are out already are verified and returned as they are: neither read again nor charged. `now` must know
-    its zone; `progress(text, done, total)` is called between releases. Raises, before anything is charged: InputError
-    (bad rows), WorkspaceError (no room), BudgetExceeded, PrivacyError (a grant or setting changed), LedgerError
-    (ledger or file missing, edited or restored). Protocol: `privacy.publish`.
+    its zone; `actor` is written into the ledger beside each charge; `progress(text, done, total)` is called between
+    releases. Raises, before anything is charged: InputError (bad rows), WorkspaceError (no room, or another process is
+    publishing), BudgetExceeded, PrivacyError (a grant or setting changed), LedgerError (ledger or file missing, edited
+    or restored). Protocol: `privacy.publish`.
     """
     settings = LoadSettings(now, raw_dir, secret)
-    job = Job(inputs, policy, question, releases_dir, raw_dir / "staging", run_id, now)
+    job = Job(inputs, policy, question, releases_dir, raw_dir / "staging", run_id, now, actor)
     return publish(plans, job, ledger, settings, progress)
 
 

@@ -20,15 +20,18 @@ import pytest
 from contracts.errors import BudgetExceeded, LedgerError, PrivacyError, WorkspaceError
 from contracts.release import NANO
 from privacy import ledger as module
-from privacy.ledger import Grant, LedgerPaths, open_ledger
+from privacy.chain import LedgerPaths
+from privacy.ledger import Grant, open_ledger
 from privacy.room import read_charges, verify_ledger
 from privacy.vectors import ReleasePlan, VectorPlan
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-GRANT = Grant(200_000_000, {"kpi": 100_000_000, "trials": 50_000_000, "reserve": 50_000_000})
+Q1, Q2 = "quarter-2024-01-01", "quarter-2024-04-01"
+CALENDAR = {"time_zone": "UTC", "week_start": "monday"}
+GRANT = Grant(200_000_000, {"kpi": 100_000_000, "trials": 50_000_000, "reserve": 50_000_000}, CALENDAR)
 
 
-def plan(name: str, nano: int = 10_000_000, blocks: tuple[str, ...] = ("q1",), measure: str = "kpi") -> ReleasePlan:
+def plan(name: str, nano: int = 10_000_000, blocks: tuple[str, ...] = (Q1,), measure: str = "kpi") -> ReleasePlan:
     vector = VectorPlan("v", 1.0, 1_000_000, 1, 1_000_000, 3, nano, 1e6)
     return ReleasePlan(name, f"spec {name}", measure, blocks, date(2024, 1, 1), date(2024, 3, 31), "", (vector,), "k")  # type: ignore[arg-type]
 
@@ -45,11 +48,11 @@ def reserve(paths: LedgerPaths, *plans: ReleasePlan) -> None:
 
 
 def test_charges_are_kept_and_idempotent(paths: LedgerPaths) -> None:
-    reserve(paths, plan("a", blocks=("q1", "q2")), plan("a", blocks=("q1", "q2")), plan("b", measure="trials"))
+    reserve(paths, plan("a", blocks=(Q1, Q2)), plan("a", blocks=(Q1, Q2)), plan("b", measure="trials"))
     rows = read_charges(paths)
     assert list(rows.columns) == ["release_id", "measure", "block", "rho", "block_spent", "block_cap", "charged_at"]
     assert [tuple(r) for r in rows[["release_id", "block", "rho", "block_spent"]].to_numpy()] == [
-        ("a", "q1", 0.01, 0.02), ("b", "q1", 0.01, 0.02), ("a", "q2", 0.01, 0.01),
+        ("a", Q1, 0.01, 0.02), ("b", Q1, 0.01, 0.02), ("a", Q2, 0.01, 0.01),
     ]  # fmt: skip
     assert str(rows["charged_at"].dtype).startswith("datetime64") and rows["block_cap"].eq(0.2).all()
     assert stat.S_IMODE(paths.head.stat().st_mode) == stat.S_IMODE(paths.db.stat().st_mode) == 0o600
@@ -64,7 +67,8 @@ def test_an_empty_ledger_reads_as_no_charges(paths: LedgerPaths) -> None:
 def test_overspending_is_refused_with_a_reason(paths: LedgerPaths) -> None:
     reserve(paths, plan("first", 80_000_000))
     with pytest.raises(
-        BudgetExceeded, match=r"release second costs rho 0\.03 in q1, where kpi has 0\.02 of 0\.1 left.*first"
+        BudgetExceeded,
+        match=r"release second costs rho 0\.03 in quarter-2024-01-01, where kpi has 0\.02 of 0\.1 left.*first",
     ):
         reserve(paths, plan("second", 30_000_000))
     with open_ledger(paths, NOW) as book, pytest.raises(BudgetExceeded, match="release c costs"):
@@ -73,9 +77,9 @@ def test_overspending_is_refused_with_a_reason(paths: LedgerPaths) -> None:
 
 
 def test_a_release_over_two_blocks_is_charged_to_both_or_to_none(paths: LedgerPaths) -> None:
-    reserve(paths, plan("first", 95_000_000, ("q2",)))
-    with pytest.raises(BudgetExceeded, match="in q2"):
-        reserve(paths, plan("both", 10_000_000, ("q1", "q2")))
+    reserve(paths, plan("first", 95_000_000, (Q2,)))
+    with pytest.raises(BudgetExceeded, match="in quarter-2024-04-01"):
+        reserve(paths, plan("both", 10_000_000, (Q1, Q2)))
     assert list(read_charges(paths)["release_id"]) == ["first"]
 
 
@@ -107,13 +111,14 @@ def test_a_grant_cannot_change_after_the_first_release(paths: LedgerPaths) -> No
     reserve(paths, plan("a"))
     with open_ledger(paths, NOW) as book:
         with pytest.raises(
-            PrivacyError, match=r"q1 was opened with privacy\.rho_per_user_quarter = 0\.2 and .* now says 0\.4"
+            PrivacyError,
+            match=r"quarter-2024-01-01 was opened with privacy\.rho_per_user_quarter = 0\.2 and .* now says 0\.4",
         ):
             book.reserve(plan("b"), replace(GRANT, cap_nano=400_000_000), NOW)
         with pytest.raises(
             PrivacyError, match=r"kpi grant of 0\.1 rho and plumb\.toml now gives 0\.15; privacy\.shares"
         ):
-            book.reserve(plan("b"), Grant(200_000_000, GRANT.parts | {"kpi": 150_000_000}), NOW)
+            book.reserve(plan("b"), replace(GRANT, parts=dict(GRANT.parts) | {"kpi": 150_000_000}), NOW)
 
 
 def test_a_restored_older_copy_is_refused(paths: LedgerPaths, tmp_path: Path) -> None:
@@ -166,7 +171,7 @@ def test_a_head_behind_the_ledger_moves_forward(paths: LedgerPaths) -> None:
         "DROP TRIGGER charge_kept; DELETE FROM charge",
         "DROP TRIGGER entry_fixed; UPDATE entry SET body = replace(body, '10000000', '1') WHERE kind = 'reserve'",
         "DROP TRIGGER entry_kept; DELETE FROM entry WHERE seq = (SELECT max(seq) FROM entry)",
-        "INSERT INTO block VALUES ('q9', 5, 0)",
+        "INSERT INTO block VALUES ('quarter-2026-01-01', 5, 0, '{}')",
     ],
 )
 def test_an_edited_ledger_is_refused(paths: LedgerPaths, edit: str) -> None:

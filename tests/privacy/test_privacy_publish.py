@@ -121,7 +121,8 @@ def test_a_second_run_reads_nothing_and_changes_nothing(here, inputs, monkeypatc
 def test_nothing_exact_is_left_on_disk(here, inputs) -> None:  # type: ignore[no-untyped-def]
     here.publish(inputs)
     left = {str(p.relative_to(here.root)) for p in here.root.rglob("*") if p.is_file()}
-    allowed = {"events.csv", "assignments.csv", ".plumb/ledger.sqlite", "config/head", "raw/log.jsonl"}
+    allowed = {"events.csv", "assignments.csv", ".plumb/ledger.sqlite", "config/head", "config/head.lock",
+               "raw/log.jsonl", "raw/publishing.lock"}  # fmt: skip
     assert {p for p in left if not p.startswith("releases/")} - {
         p + s for p in allowed for s in ("", "-wal", "-shm")
     } == set()
