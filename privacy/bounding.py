@@ -21,7 +21,7 @@ import ibis
 import ibis.expr.types as ir
 
 from privacy.people import loaded
-from privacy.policy import MAX_CELLS_PER_PERSON, MAX_UNITS
+from privacy.policy import CLIPPED_CAP, MAX_CELLS_PER_PERSON, MAX_UNITS, FixedPoint
 
 FINE = 1000  # steps into which one event is divided while the norm of a count vector is taken
 
@@ -88,6 +88,21 @@ def bounded_counts(rows: ir.Table, bound_units: int, one: int, per_person: int) 
         table = first_cells(table)
     table = table.mutate(x=table.x * fine)
     return scaled(table, bound_units, inside=(bound_units * fine) ** 2 // one**2, gain=one // fine)
+
+
+def lost(raw: ir.Table, kept: ir.Table, inner: FixedPoint, outer: FixedPoint) -> ir.Table:
+    """(person, cell 0, x): what the bound `inner` took from each person, at most 4 C, in units of `outer`.
+
+    `raw` is (person, x) in units of `inner`, each event cut at 5 C: one such event alone makes the mass reach 4 C, and
+    sums stay inside int64. `kept` is the same person's bounded vector. Sensitivity: 4 C, from that person's rows alone.
+    """
+    before = raw.group_by("person").agg(raw=total(raw.x))
+    after = kept.group_by("person").agg(kept=total(kept.x))
+    both = before.left_join(after, "person")
+    mass = ibis.least(both.raw - both.kept.fill_null(0), CLIPPED_CAP * inner.units)
+    x = ((mass * inner.step) // outer.step).cast("int64")
+    table = both.select("person", cell=ibis.literal(0, "int64"), x=x)
+    return table.filter(table.x > 0)
 
 
 def totals(table: ir.Table) -> ir.Table:

@@ -61,7 +61,7 @@ def vector_table(
     for name in keys.columns:
         values = keys[name].tolist()
         kind = pa.string() if not values or isinstance(values[0], str) else None
-        kind = pa.date32() if values and isinstance(values[0], date) else kind
+        kind = pa.date32() if name == "week" or (values and isinstance(values[0], date)) else kind
         columns[name] = pa.array(values, kind or pa.int32())
     columns["units"] = pa.array(units, pa.int64())
     step = Fraction(vector.numerator, vector.denominator)

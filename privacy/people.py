@@ -17,7 +17,7 @@ from contracts.errors import PrivacyError
 
 KINDS = ("impression", "click", "visit", "conversion")
 TOUCH_KINDS = (0, 1, 2)
-VISIT, CONVERSION = 2, 3
+IMPRESSION, CLICK, VISIT, CONVERSION = range(4)
 NO_CHANNEL = -1
 
 # events: consenting people's valid events inside the calendar. block, week (within the block), channel, geo (among the

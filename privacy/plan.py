@@ -15,7 +15,7 @@ from contracts.calendar import Block
 from contracts.errors import ConfigError, InputError
 from contracts.evidence import Experiment
 from contracts.release import Measure
-from privacy import diagnostics, journeys, kpi, trials
+from privacy import credit, diagnostics, journeys, kpi, media, trials
 from privacy.cadence import Batch
 from privacy.inputs import Question
 from privacy.mechanism import sigma_for
@@ -23,24 +23,26 @@ from privacy.policy import MICROS, Bound, FixedPoint, PrivacyPolicy, fixed_point
 from privacy.vectors import ReleasePlan, VectorPlan, digest, keys_hash
 
 SCHEMA_VERSION = 1
-BlockMeasure = tuple[Measure, Block]
+WHOLE: tuple[Measure, ...] = ("diagnostics", "media", "credit")  # about a whole quarter, in one batch
 
 
 def plan_releases(question: Question, policy: PrivacyPolicy) -> tuple[ReleasePlan, ...]:
-    """All releases of the question: per block kpi, journeys (each in its batches) and diagnostics, then experiments.
+    """All releases of the question: per block and measure, kpi and journeys in their batches, then experiments.
 
-    A measure whose share is 0 is left out. Diagnostics describe a whole quarter: where kpi comes in several batches,
-    they wait for the quarter's end. An experiment whose window runs past the last block waits (`waiting`).
-    Raises ConfigError when the journeys table would be too large or a grant too small, InputError when an experiment
-    starts before the calendar.
+    A measure whose share is 0 is left out. Diagnostics, media and credit describe a whole quarter: where kpi comes in
+    several batches, they wait for the quarter's end. An experiment whose window runs past the last block waits
+    (`waiting`). Raises ConfigError when the journeys table would be too large, a grant too small or a rule names an
+    unknown channel, InputError when an experiment starts before the calendar.
     """
     plans: list[ReleasePlan] = []
     for block in question.blocks:
         for measure in ("kpi", "journeys"):
             plans += [_block_plan(measure, block, b, question, policy) for b in _due(measure, block, question, policy)]
         if block.closed or policy.cadence.get("kpi", "quarter") == "quarter":
-            whole = Batch(block.weeks, policy.share_nano("diagnostics"))
-            plans += [_block_plan("diagnostics", block, whole, question, policy)] if whole.nano else []
+            for measure in WHOLE:
+                plans += [
+                    _block_plan(measure, block, b, question, policy) for b in _due(measure, block, question, policy)
+                ]
     if policy.share_nano("trials"):
         plans += [_trial_plan(e, question, policy) for e in question.experiments if question.covers(e)]
     for e in waiting(question):
@@ -72,6 +74,10 @@ def _batch_keys(
         return kpi.keys(weeks, question, names)
     if measure == "journeys":
         return journeys.keys(question.channels, policy.journeys.max_touches, names)
+    if measure == "media":
+        return media.keys(weeks, question, policy.media, names)
+    if measure == "credit":
+        return credit.keys(question, names)
     return diagnostics.keys(question, names)
 
 
@@ -80,6 +86,10 @@ def _bounds(measure: str, policy: PrivacyPolicy) -> dict[str, Bound]:
         return dict(policy.kpi)
     if measure == "journeys":
         return policy.journeys.vectors()
+    if measure == "media":
+        return policy.media.vectors()
+    if measure == "credit":
+        return policy.credit.vectors()
     return diagnostics.vectors(policy)
 
 
@@ -111,10 +121,12 @@ def _due(measure: str, block: Block, question: Question, policy: PrivacyPolicy) 
     """Batches to release now; none where nothing is granted or nothing can be counted."""
     if not policy.share_nano(measure) or not _used(measure, policy):
         return ()
+    if measure in ("journeys", "media", "credit") and not question.channels:
+        return ()
     if measure == "journeys":
-        if not question.channels:
-            return ()
         _check_size(question, policy)
+    if measure == "credit":
+        credit.check_direct(question, policy.credit)
     return policy.batches(measure, block)
 
 
@@ -132,10 +144,14 @@ def _block_plan(measure: Measure, block: Block, batch: Batch, question: Question
         )
         for name, b in bounds.items()
     )
-    method = {"kpi": kpi.METHOD, "journeys": journeys.METHOD, "diagnostics": diagnostics.METHOD}[measure]
+    method = {"kpi": kpi, "journeys": journeys, "diagnostics": diagnostics, "media": media, "credit": credit}[
+        measure
+    ].METHOD
     extra: dict[str, Any] = {"weeks": [w.isoformat() for w in weeks], "week_start": question.week_start}
     if measure == "journeys":
         extra["max_touches"] = policy.journeys.max_touches
+    if measure == "credit":
+        extra["credit"] = credit.declared(policy.credit)
     if measure == "diagnostics":  # what was clipped depends on the bounds of kpi
         extra["kpi_bounds"] = {n: fixed_point(b.bound).units * fixed_point(b.bound).step for n, b in policy.kpi.items()}
         parts = [[w.isoformat() for w in b.weeks] for b in policy.batches("kpi", block)]

@@ -6,6 +6,7 @@ Messages name the key of plumb.toml. DESIGN section 3; sizing in docs/privacy.md
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -18,13 +19,18 @@ from contracts.errors import ConfigError
 from contracts.release import NANO
 from privacy.cadence import PACED, Batch, Cadence, batches, check_cadence
 
-MEASURES = ("kpi", "journeys", "trials", "diagnostics", "reserve")
+MEASURES = ("kpi", "journeys", "trials", "diagnostics", "reserve", "media", "credit")
 KPI_VECTORS = ("conversions", "revenue", "active_users")
+CLIPPED = "clipped:"  # prefix of a vector that holds what another one's bound took
+CLIPPED_CAP = 4  # a person's clipped mass is itself capped at this many bounds
 MICROS = 1_000_000  # micro-units in one metric unit; the loader counts money and events in them
 MIN_UNITS, MAX_UNITS = 2**12, 2**26  # the range of a fixed-point bound, DESIGN section 3
 MAX_MONEY = 2**50 / MICROS  # keeps every product and quotient exact, see privacy.bounding
 MAX_COUNT = float(MAX_UNITS)  # above it one event would be less than one fixed-point unit
 MONEY = ("revenue", "position_value")
+MAX_CREDIT_TOUCHES = 64  # keeps value x weights below 2^52, see privacy.credit
+MAX_LOOKBACK = 98  # days; no block is longer
+CREDIT_NAMES = ("last_touch", "first_touch", "linear", "markov", "shapley", "unattributed")  # taken by other models
 MAX_CELLS_PER_PERSON = 1024
 
 
@@ -90,23 +96,45 @@ def _check_bounds(key: str, bounds: Mapping[str, Bound]) -> None:
     check_shares(f"{key}.{{}}.share", {name: b.share for name, b in bounds.items()})
 
 
+def with_clipped(bounds: Mapping[str, Bound], part: float) -> dict[str, Bound]:
+    """The vectors, and for each the vector of its clipped mass; those share `part` as the vectors share the rest."""
+    whole = sum(b.share for b in bounds.values())
+    if not (part and whole):
+        return dict(bounds)
+    lost = {CLIPPED + n: Bound(CLIPPED_CAP * b.bound, part * b.share / whole) for n, b in bounds.items()}
+    return {**bounds, **lost}
+
+
+def _check_clipped(key: str, bounds: Mapping[str, Bound], part: Any) -> None:
+    check_shares(f"{key}.{{}}", {name: b.share for name, b in bounds.items()} | {"clipped_share": part})
+
+
 @dataclass(frozen=True, slots=True)
 class JourneyPolicy:
-    """Bounds of the four vectors of the journeys table. `max_touches` is the longest journey that is kept."""
+    """Bounds of the four vectors of the journeys table. `max_touches` is the longest journey that is kept.
+
+    `clipped_share` is the part of the measure's share that buys the clipped mass of each vector (0: not released).
+    """
 
     max_touches: int = 6
     flow: Bound = Bound(6.0, 0.35)  # transitions per person and quarter
     position: Bound = Bound(4.0, 0.35)  # touches of converting journeys
     position_value: Bound = Bound(200.0, 0.15)  # currency
     sets: Bound = Bound(2.0, 0.15)  # journeys
+    clipped_share: float = 0.0
 
     def __post_init__(self) -> None:
         if not (isinstance(self.max_touches, int) and 1 <= self.max_touches <= 50):
             raise ConfigError(f"privacy.journeys.max_touches must be an integer from 1 to 50; got {self.max_touches}.")
-        _check_bounds("privacy.journeys", self.vectors())
+        _check_bounds("privacy.journeys", self.tables())
+        _check_clipped("privacy.journeys", self.tables(), self.clipped_share)
 
     def vectors(self) -> dict[str, Bound]:
-        """The vectors in the order of the table."""
+        """Every vector of a release: the tables, then their clipped mass where it is bought."""
+        return with_clipped(self.tables(), self.clipped_share)
+
+    def tables(self) -> dict[str, Bound]:
+        """The four tables in order."""
         return {
             "flow": self.flow,
             "position": self.position,
@@ -130,6 +158,133 @@ class TrialPolicy:
     def bounds(self) -> dict[str, float]:
         """Name -> bound, in the order in which components are built."""
         return {"visits": self.visits, "conversions": self.conversions, "revenue": self.revenue}
+
+
+@dataclass(frozen=True, slots=True)
+class MediaPolicy:
+    """Bounds of the media table (L2, events per person and quarter) and the channels in it; none named means all.
+
+    Only channels whose impressions or clicks exist nowhere as a public number are worth the budget.
+    """
+
+    channels: tuple[str, ...] = ()
+    impressions: Bound = Bound(20.0, 0.5)
+    clicks: Bound = Bound(5.0, 0.45)
+    clipped_share: float = 0.05
+
+    def __post_init__(self) -> None:
+        if len(set(self.channels)) != len(self.channels):
+            raise ConfigError(f"privacy.media.channels must be unique; got {', '.join(self.channels)}.")
+        _check_bounds("privacy.media", self.tables())
+        _check_clipped("privacy.media", self.tables(), self.clipped_share)
+
+    def tables(self) -> dict[str, Bound]:
+        """Metric -> bound and share, in the order of the table."""
+        return {"impressions": self.impressions, "clicks": self.clicks}
+
+    def vectors(self) -> dict[str, Bound]:
+        """Every vector of a release: the metrics, then their clipped mass."""
+        return with_clipped(self.tables(), self.clipped_share)
+
+
+@dataclass(frozen=True, slots=True)
+class TimeDecay:
+    """A touch weighs half as much for every `half_life_days` (local days) that it lies before the conversion."""
+
+    half_life_days: float = 7.0
+
+    def check(self, key: str) -> None:
+        """Raises ConfigError on an unusable half-life."""
+        if not (_is_number(self.half_life_days) and 0.1 <= self.half_life_days <= 365):
+            raise ConfigError(f"{key}.half_life_days must lie between 0.1 and 365; got {self.half_life_days}.")
+
+
+@dataclass(frozen=True, slots=True)
+class LastNonDirect:
+    """All credit to the last touch whose channel is not in `direct`; to the last touch where all of them are."""
+
+    direct: tuple[str, ...] = ()
+
+    def check(self, key: str) -> None:
+        """Raises ConfigError on a name given twice."""
+        if len(set(self.direct)) != len(self.direct):
+            raise ConfigError(f"{key}.direct must be unique; got {', '.join(self.direct)}.")
+
+
+@dataclass(frozen=True, slots=True)
+class PositionWeights:
+    """Relative weights of the first touch, of all touches between (shared equally) and of the last touch."""
+
+    first: float = 0.4
+    middle: float = 0.2
+    last: float = 0.4
+
+    def thousandths(self) -> tuple[int, int, int]:
+        """The weights as integers."""
+        first, middle, last = (round(1000 * w) for w in (self.first, self.middle, self.last))
+        return first, middle, last
+
+    def check(self, key: str) -> None:
+        """Raises ConfigError unless the weights are thousandths in [0, 1], not all 0."""
+        for name in ("first", "middle", "last"):
+            value = getattr(self, name)
+            if not (_is_number(value) and 0 <= value <= 1 and abs(value * 1000 - round(value * 1000)) < 1e-6):
+                raise ConfigError(f"{key}.{name} must lie between 0 and 1, in steps of 0.001; got {value}.")
+        if not any(self.thousandths()):
+            raise ConfigError(f"{key} has only weights of 0; give first, middle or last a weight above 0.")
+
+
+CreditRule = TimeDecay | LastNonDirect | PositionWeights
+
+
+def _default_rules() -> Mapping[str, CreditRule]:
+    return MappingProxyType(
+        {"time_decay": TimeDecay(), "last_non_direct": LastNonDirect(), "u_shaped": PositionWeights()}
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class CreditPolicy:
+    """Per-person credit rules, declared before a release. Every rule gets an equal part of each metric's share.
+
+    A touch counts when it lies at most `lookback_days` local days before the conversion and is among the last
+    `max_touches` of its journey.
+    """
+
+    lookback_days: int = 30
+    max_touches: int = 20
+    conversions: Bound = Bound(2.0, 0.6)
+    revenue: Bound = Bound(200.0, 0.35)  # currency
+    clipped_share: float = 0.05
+    rules: Mapping[str, CreditRule] = field(default_factory=_default_rules)
+
+    def __post_init__(self) -> None:
+        for name, most in (("lookback_days", MAX_LOOKBACK), ("max_touches", MAX_CREDIT_TOUCHES)):
+            value = getattr(self, name)
+            if not (isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= most):
+                raise ConfigError(f"privacy.credit.{name} must be an integer from 1 to {most}; got {value}.")
+        _check_bounds("privacy.credit", self.metrics())
+        _check_clipped("privacy.credit", self.metrics(), self.clipped_share)
+        for name, rule in self.rules.items():
+            if name in CREDIT_NAMES or not re.fullmatch(r"[a-z][a-z0-9_]{0,30}", name):
+                raise ConfigError(
+                    f"privacy.credit.rules.{name} needs another name: small letters, digits and _, at most 31, and not "
+                    f"one of {', '.join(CREDIT_NAMES)}."
+                )
+            rule.check(f"privacy.credit.rules.{name}")
+
+    def metrics(self) -> dict[str, Bound]:
+        """Metric -> bound, and the part of the measure's share for all rules together."""
+        return {"conversions": self.conversions, "revenue": self.revenue}
+
+    def vectors(self) -> dict[str, Bound]:
+        """Every vector 'RULE:METRIC' of a release, then their clipped mass."""
+        each = {
+            f"{rule}:{metric}": Bound(b.bound, b.share / len(self.rules))
+            for rule in self.rules
+            for metric, b in self.metrics().items()
+        }
+        return with_clipped(each, self.clipped_share)
 
 
 def _default_shares() -> Mapping[str, float]:
@@ -158,6 +313,8 @@ class PrivacyPolicy:
     journeys: JourneyPolicy = field(default_factory=JourneyPolicy)
     trials: TrialPolicy = field(default_factory=TrialPolicy)
     cadence: Mapping[str, Cadence] = field(default_factory=_default_cadence)
+    media: MediaPolicy = field(default_factory=MediaPolicy)
+    credit: CreditPolicy = field(default_factory=CreditPolicy)
 
     def __post_init__(self) -> None:
         if not (_is_number(self.rho_per_user_quarter) and 0 < self.rho_per_user_quarter <= 100):
