@@ -20,7 +20,7 @@ from privacy.cadence import Batch
 from privacy.inputs import Question
 from privacy.mechanism import sigma_for
 from privacy.policy import MICROS, Bound, FixedPoint, PrivacyPolicy, fixed_point, slice_nano
-from privacy.vectors import ReleasePlan, VectorPlan, digest, keys_hash
+from privacy.vectors import ReleasePlan, VectorPlan, canonical, digest, keys_hash
 
 SCHEMA_VERSION = 1
 WHOLE: tuple[Measure, ...] = ("diagnostics", "media", "credit")  # about a whole quarter, in one batch
@@ -205,7 +205,17 @@ def _plan(
     spec_hash = digest(spec)
     release_id = f"{measure}-{slug}-{spec_hash[:16]}"
     return ReleasePlan(
-        release_id, spec_hash, measure, tuple(b.id for b in blocks), start, end, experiment, vectors, hashed, weeks
+        release_id,
+        spec_hash,
+        measure,
+        tuple(b.id for b in blocks),
+        start,
+        end,
+        experiment,
+        vectors,
+        hashed,
+        weeks,
+        canonical(spec),
     )
 
 

@@ -274,9 +274,7 @@ def _metadata(plan: ReleasePlan, job: Job, state: ReleaseState) -> dict[str, Any
         "trial_bounds": job.policy.trials.bounds() if plan.measure == "trials" else None,
         "credit": credit.declared(job.policy.credit) if plan.measure == "credit" else None,
         "inputs": job.inputs.declared(),
-        "code_hash": files.code_hash(),
-        "dependency_hash": files.dependency_hash(),
         "ledger_head": state.reserve_hash,
         "run_id": job.run_id,
         "published_at": job.now.isoformat(),
-    }
+    } | files.provenance(plan)
