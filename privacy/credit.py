@@ -42,7 +42,7 @@ from contracts.errors import ConfigError
 from privacy.bounding import bounded, lost, totals
 from privacy.inputs import Question
 from privacy.kpi import span_events
-from privacy.people import CONVERSION, TOUCH_KINDS, People, sql
+from privacy.people import CONVERSION, TOUCH_KINDS, People, loaded, sql
 from privacy.policy import (
     CLIPPED,
     CLIPPED_CAP,
@@ -58,9 +58,11 @@ from privacy.vectors import Span, VectorPlan
 
 METHOD = 1
 UNATTRIBUTED = "unattributed"
+_TOUCHES = "credit_touches"
 FINEST = 2**20  # weight of a touch on the day of the conversion
 
 
+@cache
 def decay_table(rule: TimeDecay, lookback_days: int) -> tuple[int, ...]:
     """Integer weight of a touch by age in days, 0 .. lookback_days."""
     exact = Context(prec=50)
@@ -117,8 +119,9 @@ def check_direct(question: Question, policy: CreditPolicy) -> None:
                 )
 
 
-def conversions(span: Span, lookback_days: int, max_touches: int, conversion_is_touch: bool) -> ir.Table:
-    """One row per conversion x touch that led to it (one with NULL channel where none did), of one span.
+@cache
+def touches_statement(span: Span, lookback_days: int, max_touches: int, conversion_is_touch: bool) -> str:
+    """SQL of one row per conversion x touch that led to it (one with NULL channel where none did), of one block.
 
     Columns person, journey, micros (of the conversion), channel, position (1 .. length), length, age (days).
     """
@@ -153,7 +156,8 @@ def conversions(span: Span, lookback_days: int, max_touches: int, conversion_is_
         "person", "journey", "channel", "age", "length", position=(placed.length - placed.back).cast("int64")
     )
     joined = ended.left_join(placed, ["person", "journey"])
-    return joined.select("person", "journey", "micros", "channel", "position", "length", "age")
+    numbers = {name: joined[name].cast("int64") for name in ("channel", "position", "length", "age")}
+    return sql(joined.select("person", "journey", "micros", **numbers))
 
 
 def _sum(column: ir.Value, window: Any) -> ir.Value:
@@ -218,7 +222,6 @@ class Spread:
     metric: str
     bound: float
     lookback_days: int
-    max_touches: int
     channels: int
     direct: tuple[int, ...]  # positions of the channels that count as direct
 
@@ -233,22 +236,19 @@ def spread_of(vector: str, question: Question, policy: CreditPolicy) -> Spread:
         metric,
         policy.metrics()[metric].bound,
         policy.lookback_days,
-        policy.max_touches,
         len(question.channels),
         tuple(question.channels.index(c) for c in direct),
     )
 
 
 @cache
-def statement(span: Span, spread: Spread, conversion_is_touch: bool, vector: VectorPlan) -> str:
-    """SQL of the bounded totals of one vector."""
-    fixed = fixed_point(spread.bound)
-    led = conversions(span, spread.lookback_days, spread.max_touches, conversion_is_touch)
+def statement(spread: Spread, vector: VectorPlan) -> str:
+    """SQL of the bounded totals of one vector, over the kept touches."""
+    fixed, led = fixed_point(spread.bound), loaded(_TOUCHES)
     shared = weighted(led, spread.rule, spread.direct, spread.lookback_days)
     table = bounded(rows(shared, spread.channels, spread.metric, fixed), fixed.units, spread.channels + 1)
     if vector.name.startswith(CLIPPED):
-        events = span_events(span)
-        sales = events.filter(events.kind == CONVERSION)
+        sales = led.filter(led.position.isnull() | (led.position == led.length))  # one row per conversion
         raw = sales.select("person", x=_value(sales, spread.metric, fixed, (CLIPPED_CAP + 1) * fixed.micros))
         outer = FixedPoint(vector.numerator, vector.bound_units)
         table = bounded(lost(raw, table, fixed, outer), vector.bound_units, 1)
@@ -259,9 +259,7 @@ def exact(
     people: People, span: Span, question: Question, policy: CreditPolicy, vectors: tuple[VectorPlan, ...]
 ) -> dict[str, np.ndarray]:
     """Bounded totals per vector before noise, fixed-point units (cells,). For the mechanism and for tests only."""
-    return {
-        v.name: people.vector(
-            statement(span, spread_of(v.name, question, policy), people.conversion_is_touch, v), v.cells
-        )
-        for v in vectors
-    }
+    people.keep(_TOUCHES, touches_statement(span, policy.lookback_days, policy.max_touches, people.conversion_is_touch))
+    out = {v.name: people.vector(statement(spread_of(v.name, question, policy), v), v.cells) for v in vectors}
+    people.drop(_TOUCHES)
+    return out

@@ -25,7 +25,7 @@ NO_CHANNEL = -1
 #   seq is the order within the person, ties in time by keyed hash; micros is revenue in micro-units.
 # presence: everybody with a well-formed event in the block, consenting or not; consenting and invalid are 0 or 1.
 # assigned: consenting people of an experiment.
-# journey_*: made by privacy.journeys from the events of one block.
+# journey_*, credit_touches: made by privacy.journeys and privacy.credit from the events of one block.
 # keys: the keyed hash behind the person number, which serves for equality only.
 SCHEMAS: dict[str, dict[str, str]] = {
     "events": dict.fromkeys(
@@ -38,6 +38,9 @@ SCHEMAS: dict[str, dict[str, str]] = {
         ("person", "journey", "channel", "position", "length", "converted", "micros", "following"), "int64"
     ),
     "journey_bare": dict.fromkeys(("person", "journey", "micros"), "int64"),
+    "credit_touches": dict.fromkeys(
+        ("person", "journey", "micros", "channel", "position", "length", "age"), "int64"
+    ),
 }  # fmt: skip
 
 
