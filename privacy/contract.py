@@ -80,6 +80,7 @@ def amount() -> str:
 def event_reason(now_us: int) -> str:
     """First reason why an event row is malformed, or NULL."""
     money = f"kind = {CONVERSION} AND value IS NOT NULL AND amount <> 0"
+    code = f"regexp_full_match(currency, {quote(event.CURRENCY)})"
     rules = (
         ("broken", "the row cannot be read"),
         ("user_id IS NULL", "user_id is empty"),
@@ -105,7 +106,7 @@ def event_reason(now_us: int) -> str:
         (f"kind = {CONVERSION} AND amount < 0", "value is negative; refunds are not part of revenue"),
         (f"{money} AND currency IS NULL", "value without a currency"),
         (
-            f"{money} AND rate IS NULL AND NOT regexp_full_match(currency, {quote(event.CURRENCY)})",
+            f"{money} AND rate IS NULL AND NOT {code}",
             "currency is not a code",
         ),
         (f"{money} AND rate IS NULL", NO_RATE),

@@ -1,15 +1,14 @@
 """One event, told more than once: copies of (user_id, event_id) become one row, the server's word first.
 
-Works on the table `parsed` of `privacy.load`. event_key hashes the person's keyed hash (of fixed length) and the event_id,
-so only rows of one person meet here, whatever characters their ids hold. The result does not depend on the order of
-rows or files.
+Works on the table `parsed` of `privacy.load`. event_key hashes the person's keyed hash (of fixed length) and the
+event_id, so only rows of one person meet here, whatever characters their ids hold. The result does not depend on the
+order of rows or files.
 """
 
 from __future__ import annotations
 
 import duckdb
 
-SOURCES = ("server", "client")  # rank 0 and 1; a row that does not say is a client's
 CONTRADICTION = "another row has the same user_id and event_id but different content"
 _FILLED = ("channel", "geo", "micros", "agrees")  # what a client may add where the server is silent
 _CONTENT = "concat_ws('|', instant, kind, coalesce(channel, -1), coalesce(geo, -1), coalesce(micros, -1), \

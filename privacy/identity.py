@@ -13,11 +13,13 @@ from dataclasses import dataclass
 import duckdb
 
 from contracts.errors import InputError
+from privacy import event
+from privacy.identifiers import refuse_identifiers
 from privacy.inputs import FileSet
 from privacy.sources import Source, check_mapping, column_sql, expand, open_source, unreadable
 
 NO_MAP = "none"
-COLUMNS = ("device_id", "person_id")
+COLUMNS = event.columns(event.IdentityRow, required=True)
 KEY_HEX = 32  # 128 bits of HMAC-SHA-256 (RFC 2104, section 5, allows half): 10^9 people collide with chance 10^-21
 _BLOCK = 64  # bytes of a SHA-256 block
 
@@ -80,7 +82,7 @@ def learn(con: duckdb.DuckDBPyConnection, relation: str, user_id: str) -> None:
     )
 
 
-def load_map(con: duckdb.DuckDBPyConnection, files: FileSet | None) -> str:
+def load_map(con: duckdb.DuckDBPyConnection, files: FileSet | None, declared_safe: frozenset[str] = frozenset()) -> str:
     """Reads the map into `devices` and returns its version, or 'none'.
 
     Raises InputError, naming a file and a row and never an id, for an empty cell, a device that two rows give to
@@ -93,6 +95,7 @@ def load_map(con: duckdb.DuckDBPyConnection, files: FileSet | None) -> str:
     paths = expand("identity", files)
     for number, path in enumerate(paths):
         source = open_source(con, "identity", path)
+        refuse_identifiers(con, "identity", source, files, declared_safe, COLUMNS)
         try:
             con.execute(_rows_sql(number, source, files))
         except duckdb.OutOfMemoryException:
@@ -108,10 +111,8 @@ def load_map(con: duckdb.DuckDBPyConnection, files: FileSet | None) -> str:
         if row:
             raise InputError(f"identity: {paths[row[0]]} row {row[1]} {fault}")
     con.execute("INSERT INTO devices SELECT DISTINCT device, person FROM map WHERE device <> person")
-    version = con.execute(
-        f"""SELECT {_keyed("content")} FROM (
-            SELECT concat_ws(' ', count(*), bit_xor(unhex(sha256(device_key || person_key))::BIT)) AS content FROM devices), id_key"""
-    ).fetchone()
+    pairs = "SELECT count(*) || ' ' || bit_xor(unhex(sha256(device_key || person_key))::BIT) AS content FROM devices"
+    version = con.execute(f"SELECT {_keyed('content')} FROM ({pairs}), id_key").fetchone()
     con.execute("DROP TABLE map")
     return str(version[0]) if version else NO_MAP
 

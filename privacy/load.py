@@ -17,11 +17,23 @@ import duckdb
 from contracts.errors import ContractError, InputError, PrivacyError, WorkspaceError
 from privacy import contract, identity
 from privacy.copies import merge_copies
+from privacy.identifiers import refuse_identifiers
 from privacy.identity import IdKey
 from privacy.inputs import FileSet, PeopleInputs, Question
 from privacy.people import People
-from privacy.quarantine import Rejects, finish, log
-from privacy.sources import Source, check_mapping, column_sql, expand, open_source, quote, raw_json, unreadable
+from privacy.quarantine import Rejects, finish
+from privacy.rawzone import DEFAULT_DAYS, RawZone
+from privacy.sources import (
+    Source,
+    check_mapping,
+    column_sql,
+    engine,
+    expand,
+    open_source,
+    quote,
+    raw_json,
+    unreadable,
+)
 
 MIN_SECRET = 16  # bytes
 
@@ -33,6 +45,7 @@ class LoadSettings:
     now: datetime
     raw_dir: Path
     secret: bytes
+    retention_days: int = DEFAULT_DAYS
     forgotten: frozenset[str] = frozenset()  # keyed hashes of ids whose rows are not to be read (privacy.forget)
 
     def __post_init__(self) -> None:
@@ -41,24 +54,23 @@ class LoadSettings:
         if len(self.secret) < MIN_SECRET:
             raise PrivacyError(f"the workspace secret must hold at least {MIN_SECRET} bytes; got {len(self.secret)}.")
 
+    def zone(self) -> RawZone:
+        """The raw zone. Raises WorkspaceError when others may open it."""
+        return RawZone.of(self.raw_dir, self.secret)
+
 
 @contextmanager
 def load_people(inputs: PeopleInputs, question: Question, settings: LoadSettings) -> Iterator[People]:
     """Loads, validates and gates all rows about people. Raises InputError for a faulty file or too many rejects."""
-    con = duckdb.connect(":memory:")
+    zone = settings.zone()
+    zone.sweep(settings.now, settings.retention_days)
+    con = engine()
     try:
-        for option in (
-            "temp_directory = ''",
-            "TimeZone = 'UTC'",
-            "autoinstall_known_extensions = false",
-            "autoload_known_extensions = false",
-        ):
-            con.execute(f"SET {option}")
         _public_tables(con, inputs, question)
         identity.create_tables(con, IdKey.of(settings.secret), settings.forgotten)
-        version = identity.load_map(con, inputs.identity)
-        _load_events(con, inputs, settings)
-        _load_assignments(con, inputs, question, settings)
+        version = identity.load_map(con, inputs.identity, inputs.not_identifiers)
+        _load_events(con, inputs, settings, zone)
+        _load_assignments(con, inputs, question, settings, zone)
         _gate(con, inputs)
         yield People(con, inputs.conversion_is_touch, version)
     except duckdb.OutOfMemoryException as error:
@@ -100,7 +112,7 @@ def _columns(
     return {c: column_sql(name, source, files, c, c in required) for c in required + optional}
 
 
-def _load_events(con: duckdb.DuckDBPyConnection, inputs: PeopleInputs, settings: LoadSettings) -> None:
+def _load_events(con: duckdb.DuckDBPyConnection, inputs: PeopleInputs, settings: LoadSettings, zone: RawZone) -> None:
     known = contract.EVENT_COLUMNS + contract.EVENT_OPTIONAL
     check_mapping("events", inputs.events, known + contract.EVENT_CARRIED)
     con.execute(
@@ -112,6 +124,7 @@ def _load_events(con: duckdb.DuckDBPyConnection, inputs: PeopleInputs, settings:
     rejects = Rejects("events", paths)
     for number, path in enumerate(paths):
         source = open_source(con, "events", path)
+        refuse_identifiers(con, "events", source, inputs.events, inputs.not_identifiers)
         columns = _columns("events", source, inputs.events, contract.EVENT_COLUMNS, contract.EVENT_OPTIONAL)
         if not inputs.consent_assumed and columns["consent"] is None:
             raise InputError(
@@ -129,7 +142,7 @@ def _load_events(con: duckdb.DuckDBPyConnection, inputs: PeopleInputs, settings:
     _refuse_unknown_currency(con, paths, inputs)
     _note_refusals(con, settings.now)
     merge_copies(con)
-    finish(con, rejects, inputs.max_rejected, settings.raw_dir, settings.now)
+    finish(con, rejects, inputs.max_rejected, zone, settings.now)
 
 
 def _micros(now: datetime) -> int:
@@ -193,7 +206,7 @@ def _note_refusals(con: duckdb.DuckDBPyConnection, now: datetime) -> None:
 
 
 def _load_assignments(
-    con: duckdb.DuckDBPyConnection, inputs: PeopleInputs, question: Question, settings: LoadSettings
+    con: duckdb.DuckDBPyConnection, inputs: PeopleInputs, question: Question, settings: LoadSettings, zone: RawZone
 ) -> None:
     con.execute(
         "CREATE TABLE grouped (file INTEGER, row BIGINT, user_key VARCHAR, experiment SMALLINT, arm SMALLINT, "
@@ -213,6 +226,7 @@ def _load_assignments(
     rejects = Rejects("assignments", paths)
     for number, path in enumerate(paths):
         source = open_source(con, "assignments", path)
+        refuse_identifiers(con, "assignments", source, files, inputs.not_identifiers)
         columns = _columns("assignments", source, files, contract.ASSIGNMENT_COLUMNS, contract.ASSIGNMENT_OPTIONAL)
         try:
             identity.learn(con, source.relation, str(columns["user_id"]))
@@ -225,7 +239,7 @@ def _load_assignments(
         (user_key, experiment) IN (SELECT (user_key, experiment) FROM grouped WHERE reason IS NULL
             GROUP BY user_key, experiment HAVING count(DISTINCT arm) > 1)"""
     )
-    finish(con, rejects, inputs.max_rejected, settings.raw_dir, settings.now, table="grouped")
+    finish(con, rejects, inputs.max_rejected, zone, settings.now, table="grouped")
 
 
 def _assignment_sql(number: int, source: Source, columns: dict[str, str | None]) -> str:
@@ -302,6 +316,3 @@ def _gate(con: duckdb.DuckDBPyConnection, inputs: PeopleInputs) -> None:
     )
     for table in ("parsed", "grouped", "refused", "stated", "consent", "ids", "devices", "forgotten", "id_key"):
         con.execute(f"DROP TABLE {table}")
-
-
-__all__ = ["LoadSettings", "load_people", "log"]

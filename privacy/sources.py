@@ -45,6 +45,20 @@ class Source:
     broken: str  # SQL condition of an unreadable row; 'false' where the reader rejects such rows itself
 
 
+def engine() -> duckdb.DuckDBPyConnection:
+    """An engine in memory that may not write: no spill file, no extension from elsewhere, times in UTC."""
+    con = duckdb.connect(":memory:")
+    for option in (
+        "temp_directory = ''",
+        "TimeZone = 'UTC'",
+        "autoinstall_known_extensions = false",
+        "autoload_known_extensions = false",
+        "python_enable_replacements = false",  # a name in SQL means a table, never a variable of this program
+    ):
+        con.execute(f"SET {option}")
+    return con
+
+
 def quote(text: str) -> str:
     """A SQL string literal."""
     return "'" + text.replace("'", "''") + "'"

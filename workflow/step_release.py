@@ -128,6 +128,7 @@ def _publish(job: Job, plans: tuple[ReleasePlan, ...], some: bool) -> None:
             secret=job.secret,
             run_id=job.run_id,
             now=utc_clock(),
+            retention_days=job.config.privacy.retention_days,
             progress=lambda text, done, total: _move(report, done, total),
         )
 

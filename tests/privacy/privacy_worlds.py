@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -16,7 +17,16 @@ from contracts.calendar import blocks, weeks_between
 from contracts.evidence import Experiment
 from privacy.load import LoadSettings, load_people
 from privacy.publish import exact_vectors
-from privacy.room import FileSet, LedgerPaths, PeopleInputs, PrivacyPolicy, Question, plan_releases, publish_releases
+from privacy.room import (
+    FileSet,
+    LedgerPaths,
+    PeopleInputs,
+    PrivacyPolicy,
+    Question,
+    plan_releases,
+    publish_releases,
+    read_quarantine,
+)
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 SECRET = b"a secret of thirty-two bytes, ok"
@@ -85,6 +95,11 @@ class World:
                 for name, units in exact_vectors(plan, people, self.policy, self.question).items():
                     out[f"{plan.measure} {plan.blocks[0]}", name] = units
         return out
+
+    def quarantined(self, name: str = "events") -> list[tuple[int, str]]:
+        """(row, reason) of what the newest quarantine of one input holds."""
+        text = b"".join(read_quarantine(self.root / "raw", SECRET, name)).decode()
+        return [(int(row["row"]), row["reason"]) for row in csv.DictReader(io.StringIO(text))]
 
     @property
     def ledger(self) -> LedgerPaths:

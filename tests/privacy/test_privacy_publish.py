@@ -122,7 +122,7 @@ def test_nothing_exact_is_left_on_disk(here, inputs) -> None:  # type: ignore[no
     here.publish(inputs)
     left = {str(p.relative_to(here.root)) for p in here.root.rglob("*") if p.is_file()}
     allowed = {"events.csv", "assignments.csv", ".plumb/ledger.sqlite", "config/head", "config/head.lock",
-               "raw/log.jsonl", "raw/publishing.lock"}  # fmt: skip
+               "raw/log/2026-01.sealed", "raw/publishing.lock"}  # fmt: skip
     assert {p for p in left if not p.startswith("releases/")} - {
         p + s for p in allowed for s in ("", "-wal", "-shm")
     } == set()
