@@ -5,6 +5,7 @@ check_people(inputs, policy, question, settings)     # reads and validates, rele
 forget_person(user_id, inputs, ...)                  # deletes a person from what the room keeps
 publish_releases(plans, inputs, policy, question, ...)   # the only function that turns people's rows into numbers
 read_release(path), read_charges(ledger), verify_ledger(ledger)
+read_spending(ledger), forecasts(policy, rhos, sizes), void_release(id, proof, ...), audit(names, ...)   # the budget
 """
 
 from __future__ import annotations
@@ -16,28 +17,34 @@ import pandas as pd
 
 from contracts.calendar import Block
 from contracts.evidence import Experiment
+from privacy.audit import Subject, audit
+from privacy.budget import Quarter, Recorded, fiscal_years, read_spending, worst_year
 from privacy.cadence import Cadence, Part
 from privacy.chain import LedgerPaths
 from privacy.check import CheckFigure, PeopleCheck, check_people
 from privacy.files import read_release
+from privacy.forecast import Cell, Forecast, Lift, Sizes, forecasts
 from privacy.forget import Forgotten, forget_person, list_beside, read_forgotten
 from privacy.inputs import FileSet, Fixed, HashOf, PeopleInputs, Question
 from privacy.ledger import charge_frame, open_ledger
 from privacy.load import LoadSettings
 from privacy.mechanism import epsilon_of
 from privacy.plan import plan_releases, release_keys, waiting
-from privacy.policy import Bound, JourneyPolicy, PrivacyPolicy, TrialPolicy
+from privacy.policy import MEASURES, Bound, JourneyPolicy, PrivacyPolicy, TrialPolicy
 from privacy.publish import Job, Progress, publish
 from privacy.quarantine import read_quarantine
 from privacy.rawzone import DEFAULT_DAYS, require_private
 from privacy.vectors import ReleasePlan, VectorPlan
+from privacy.void import Voided, void_release
 
 __all__ = [
-    "Block", "Bound", "Cadence", "CheckFigure", "DEFAULT_DAYS", "Experiment", "FileSet", "Fixed", "Forgotten",
-    "HashOf", "JourneyPolicy", "LedgerPaths", "LoadSettings", "Part", "PeopleCheck", "PeopleInputs", "PrivacyPolicy",
-    "Progress", "Question", "ReleasePlan", "TrialPolicy", "VectorPlan", "check_people", "epsilon_of", "forget_person",
-    "list_beside", "plan_releases", "publish_releases", "read_charges", "read_forgotten", "read_quarantine",
-    "read_release", "release_keys", "require_private", "verify_ledger", "waiting",
+    "Block", "Bound", "Cadence", "Cell", "CheckFigure", "DEFAULT_DAYS", "Experiment", "FileSet", "Fixed", "Forecast",
+    "Forgotten", "HashOf", "JourneyPolicy", "LedgerPaths", "Lift", "LoadSettings", "MEASURES", "Part", "PeopleCheck",
+    "PeopleInputs", "PrivacyPolicy", "Progress", "Quarter", "Question", "Recorded", "ReleasePlan", "Sizes", "Subject",
+    "TrialPolicy", "VectorPlan", "Voided", "audit", "check_people", "epsilon_of", "fiscal_years", "forecasts",
+    "forget_person", "list_beside", "plan_releases", "publish_releases", "read_charges", "read_forgotten",
+    "read_quarantine", "read_release", "read_spending", "release_keys", "require_private", "verify_ledger",
+    "void_release", "waiting", "worst_year",
 ]  # fmt: skip
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import getpass
+import os
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -67,6 +69,14 @@ def people_inputs(job: Job) -> PeopleInputs:
         identity=file_set(job, identity, "identity") if identity is not None else None,
         not_identifiers=frozenset(config.inputs.not_identifiers),
     )
+
+
+def actor() -> str:
+    """Who runs this: the name of the operating system's user; the ledger keeps it beside each charge."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError, ImportError):
+        return f"uid {os.getuid()}"
 
 
 def today(job: Job) -> date:

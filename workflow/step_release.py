@@ -27,7 +27,7 @@ from privacy.room import epsilon_of as nano_epsilon
 from workflow.artifacts import Draft, digest_of, file_hash, find, utc_now
 from workflow.job import Job, Outcome
 from workflow.paths import require_space
-from workflow.people_inputs import ledger_paths, people_inputs, question, raw_zone, utc_clock
+from workflow.people_inputs import actor, ledger_paths, people_inputs, question, raw_zone, utc_clock
 from workflow.progress import Report, bar
 
 NAME = "release"
@@ -129,6 +129,7 @@ def _publish(job: Job, plans: tuple[ReleasePlan, ...], some: bool) -> None:
             run_id=job.run_id,
             now=utc_clock(),
             retention_days=job.config.privacy.retention_days,
+            actor=actor(),
             progress=lambda text, done, total: _move(report, done, total),
         )
 
