@@ -16,7 +16,6 @@ from rich.table import Table
 from workflow.cli_base import HERE, AsOf, Chosen, Folder, Json, console, date_of, execute, root_of
 from workflow.cli_budget import add_budget
 from workflow.cli_raw import add_raw
-from workflow.cli_raw import add_raw
 
 app = typer.Typer(
     name="plumb",
@@ -26,7 +25,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 add_budget(app)
-add_raw(app)
 add_raw(app)
 
 
