@@ -21,6 +21,7 @@ from privacy.sources import Source, check_mapping, column_sql, expand, open_sour
 NO_MAP = "none"
 COLUMNS = event.columns(event.IdentityRow, required=True)
 KEY_HEX = 32  # 128 bits of HMAC-SHA-256 (RFC 2104, section 5, allows half): 10^9 people collide with chance 10^-21
+TABLES = ("id_key", "ids", "devices", "routes", "forgotten")
 _BLOCK = 64  # bytes of a SHA-256 block
 
 
@@ -47,11 +48,15 @@ class IdKey:
 
 
 def create_tables(con: duckdb.DuckDBPyConnection, key: IdKey, forgotten: frozenset[str]) -> None:
-    """Empty dictionary and map; the key and the forgotten people's hashes live in the engine's memory only."""
+    """Empty dictionary and map; the key and the forgotten people's hashes live in the engine's memory only.
+
+    `routes` says for the id of a device which partition of a load its person is in (`privacy.scan.Route`).
+    """
     con.execute("CREATE TABLE id_key (inner_pad BLOB, outer_pad BLOB)")
     con.execute("INSERT INTO id_key VALUES (?, ?)", key.pads)
     con.execute("CREATE TABLE ids (user_id VARCHAR, user_key VARCHAR)")
     con.execute("CREATE TABLE devices (device_key VARCHAR, person_key VARCHAR)")
+    con.execute("CREATE TABLE routes (user_id VARCHAR, route UBIGINT)")
     con.execute("CREATE TABLE forgotten (user_key VARCHAR)")
     if forgotten:
         con.execute("INSERT INTO forgotten SELECT unnest(?::VARCHAR[])", [sorted(forgotten)])
@@ -91,7 +96,7 @@ def load_map(con: duckdb.DuckDBPyConnection, files: FileSet | None, declared_saf
     if files is None:
         return NO_MAP
     check_mapping("identity", files, COLUMNS)
-    con.execute("CREATE TEMP TABLE map (file INTEGER, row BIGINT, device VARCHAR, person VARCHAR)")
+    con.execute("CREATE TEMP TABLE map (file INTEGER, row BIGINT, device VARCHAR, person VARCHAR, user_id VARCHAR, route UBIGINT)")
     paths = expand("identity", files)
     for number, path in enumerate(paths):
         source = open_source(con, "identity", path)
@@ -111,6 +116,7 @@ def load_map(con: duckdb.DuckDBPyConnection, files: FileSet | None, declared_saf
         if row:
             raise InputError(f"identity: {paths[row[0]]} row {row[1]} {fault}")
     con.execute("INSERT INTO devices SELECT DISTINCT device, person FROM map WHERE device <> person")
+    con.execute("INSERT INTO routes SELECT DISTINCT user_id, route FROM map WHERE device <> person")
     pairs = "SELECT count(*) || ' ' || bit_xor(unhex(sha256(device_key || person_key))::BIT) AS content FROM devices"
     version = con.execute(f"SELECT {_keyed('content')} FROM ({pairs}), id_key").fetchone()
     con.execute("DROP TABLE map")
@@ -135,7 +141,7 @@ _FAULTS = (
 def _rows_sql(number: int, source: Source, files: FileSet) -> str:
     device, person = (column_sql("identity", source, files, c, required=True) for c in COLUMNS)
     return f"""INSERT INTO map
-        SELECT {number}, row, {_keyed("device")}, {_keyed("person")}
+        SELECT {number}, row, {_keyed("device")}, {_keyed("person")}, device, hash(person)
         FROM (SELECT row_number() OVER () AS row, {device} AS device, {person} AS person FROM {source.relation}),
             id_key"""
 

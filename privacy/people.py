@@ -6,6 +6,7 @@ module compiles and runs them.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import duckdb
@@ -14,6 +15,7 @@ import ibis.expr.types as ir
 import numpy as np
 
 from contracts.errors import PrivacyError
+from privacy.spool import Spool
 
 KINDS = ("impression", "click", "visit", "conversion")
 TOUCH_KINDS = (0, 1, 2)
@@ -56,11 +58,10 @@ def sql(expression: ir.Table) -> str:
 
 @dataclass(frozen=True, slots=True)
 class People:
-    """Handle on the loaded tables of `SCHEMAS`."""
+    """Handle on the loaded tables of `SCHEMAS`, those of one partition."""
 
     con: duckdb.DuckDBPyConnection
     conversion_is_touch: bool
-    identity: str = "none"  # version of the identity map behind the ids
 
     def keep(self, name: str, statement: str) -> None:
         """Evaluates a statement once, into memory, under a name in `SCHEMAS`."""
@@ -81,3 +82,40 @@ class People:
         out = np.zeros(cells, dtype=np.int64)
         out[index] = x
         return out
+
+
+LOADED = ("events", "presence", "assigned", "keys")
+
+
+@dataclass(frozen=True, slots=True)
+class Crowd:
+    """All people of a load, partition by partition. Every person is in one of them."""
+
+    con: duckdb.DuckDBPyConnection
+    spool: Spool
+    parts: int
+    conversion_is_touch: bool
+    identity: str = "none"  # version of the identity map behind the ids
+
+    def each(self) -> Iterator[People]:
+        """Hands out one partition at a time; the one before it is gone then."""
+        if self.parts == 1:  # the engine holds its tables since they were settled
+            yield People(self.con, self.conversion_is_touch)
+            return
+        for part in range(self.parts):
+            for name in LOADED:
+                self.con.register(f"t_{name}", self.spool.read(f"t_{name} {part}"))
+            show(self.con)
+            yield People(self.con, self.conversion_is_touch)
+            for name in LOADED:
+                self.con.unregister(f"t_{name}")
+
+
+def show(con: duckdb.DuckDBPyConnection) -> None:
+    """Views with the schemas that the measures know, over the narrower columns (`t_...`) in which rows are kept."""
+    for name in LOADED:
+        columns = ", ".join(f"{c}::{_DUCK[kind]} AS {c}" for c, kind in SCHEMAS[name].items())
+        con.execute(f"CREATE OR REPLACE VIEW {name} AS SELECT {columns} FROM t_{name}")
+
+
+_DUCK = {"int64": "BIGINT", "string": "VARCHAR"}

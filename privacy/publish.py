@@ -35,7 +35,7 @@ from privacy.inputs import PeopleInputs, Question
 from privacy.ledger import Grant, Ledger, ReleaseState, open_ledger
 from privacy.load import LoadSettings, load_people
 from privacy.mechanism import add_noise, epsilon_of
-from privacy.people import People
+from privacy.people import Crowd, People
 from privacy.plan import SCHEMA_VERSION, release_keys
 from privacy.policy import MEASURES, PrivacyPolicy
 from privacy.vectors import ReleasePlan, Span
@@ -97,10 +97,12 @@ def publish(
             ledger.check_affordable(tuple(p for p in pending if ledger.state(p.release_id) is None), grant)
             _take_room(pending, job)
             progress("reading events", len(plans) - len(pending), len(plans))
-            people = stack.enter_context(load_people(job.inputs, job.question, settings))
+            crowd = stack.enter_context(load_people(job.inputs, job.question, settings))
+            states = {p.release_id: _reserve(p, job, ledger, grant) for p in pending}
+            exact = exact_totals(pending, crowd, job.policy, job.question)
             for plan in pending:
                 progress(f"releasing {plan.measure} {plan.experiment or plan.blocks[0]}", plans.index(plan), len(plans))
-                _release(plan, job, ledger, grant, people)
+                _release(plan, job, ledger, states[plan.release_id], exact[plan.release_id])
     progress("released", len(plans), len(plans))
     return tuple(job.final(p) for p in plans)
 
@@ -162,14 +164,19 @@ def _take_room(pending: tuple[ReleasePlan, ...], job: Job) -> None:
         raise
 
 
-def _release(plan: ReleasePlan, job: Job, ledger: Ledger, grant: Grant, people: People) -> None:
-    """One plan, from its charge to its file."""
+def _reserve(plan: ReleasePlan, job: Job, ledger: Ledger, grant: Grant) -> ReleaseState:
+    """The charge of one plan, committed before anything is summed."""
     again = ledger.state(plan.release_id) is not None
     state = ledger.reserve(plan, grant, job.now, job.actor)
     if again:  # a crash came after the charge and before a whole file: what was drawn then has been seen by nobody
         ledger.note_attempt(plan.release_id, job.now)
         job.staged(plan).unlink(missing_ok=True)
-    _stage(_draw(plan, job, ledger, people, state), plan, job)
+    return state
+
+
+def _release(plan: ReleasePlan, job: Job, ledger: Ledger, state: ReleaseState, exact: dict[str, np.ndarray]) -> None:
+    """One charged plan, from its totals to its file."""
+    _stage(_draw(plan, job, ledger, state, exact), plan, job)
     _commit(plan, job, ledger)
 
 
@@ -210,7 +217,7 @@ def _rename(source: Path, target: Path) -> None:
 def exact_vectors(
     plan: ReleasePlan, people: People, policy: PrivacyPolicy, question: Question
 ) -> dict[str, np.ndarray]:
-    """Bounded, noise-free integer totals per vector. In memory only: the mechanism and the tests call it."""
+    """Bounded, noise-free integer totals per vector of the people of one partition."""
     if plan.measure == "trials":
         return {"trial": trials.exact(people, question, plan.experiment, policy.trials, plan.vectors[0])}
     number, block = next((i, b) for i, b in enumerate(question.blocks) if b.id == plan.blocks[0])
@@ -231,9 +238,20 @@ def exact_vectors(
     return diagnostics.exact(people, here, spans, policy, plan.vectors)
 
 
-def _draw(plan: ReleasePlan, job: Job, ledger: Ledger, people: People, state: ReleaseState) -> bytes:
+def exact_totals(
+    plans: tuple[ReleasePlan, ...], crowd: Crowd, policy: PrivacyPolicy, question: Question
+) -> dict[str, dict[str, np.ndarray]]:
+    """Release id -> vector -> totals over all partitions, in one sweep. In memory only, for the mechanism and tests."""
+    out = {p.release_id: {v.name: np.zeros(v.cells, dtype=np.int64) for v in p.vectors} for p in plans}
+    for people in crowd.each():
+        for plan in plans:
+            for name, units in exact_vectors(plan, people, policy, question).items():
+                out[plan.release_id][name] += units
+    return out
+
+
+def _draw(plan: ReleasePlan, job: Job, ledger: Ledger, state: ReleaseState, exact: dict[str, np.ndarray]) -> bytes:
     keys = release_keys(plan, job.question, job.policy)
-    exact = exact_vectors(plan, people, job.policy, job.question)
     ledger.note_draw(plan.release_id, state.reserve_hash, job.now)
     scale = None
     if plan.measure == "trials":

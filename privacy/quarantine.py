@@ -63,15 +63,16 @@ def finish(
     max_rejected: float,
     zone: RawZone,
     now: datetime,
-    table: str = "parsed",
 ) -> None:
     """Writes the sealed quarantine and the log. Raises InputError when too large a share of the rows is malformed."""
-    counted = con.execute(f"SELECT count(*), count(reason) FROM {table}").fetchone()
+    table = f"bad_{rejects.name}"
+    counted = con.execute(
+        f"SELECT (SELECT coalesce(sum(n), 0)::BIGINT FROM read_rows WHERE input = ?), (SELECT count(*) FROM {table})",
+        [rejects.name],
+    ).fetchone()
     assert counted is not None
     rows, bad = counted[0] + rejects.lines, counted[1] + rejects.lines
-    reasons = dict(
-        con.execute(f"SELECT reason, count(*) FROM {table} WHERE reason IS NOT NULL GROUP BY reason").fetchall()
-    )
+    reasons = dict(con.execute(f"SELECT reason, count(*) FROM {table} GROUP BY reason").fetchall())
     if rejects.unreadable:
         reasons["the row cannot be read"] = reasons.get("the row cannot be read", 0) + rejects.lines
     quarantine = zone.quarantine(rejects.name, now.date())
@@ -89,7 +90,7 @@ def finish(
 def _batches(con: duckdb.DuckDBPyConnection, rejects: Rejects, table: str) -> Iterator[bytes]:
     """The malformed rows as CSV, header first, in the order of files and rows."""
     con.execute("CREATE TEMP TABLE quarantined (file INTEGER, row BIGINT, reason VARCHAR, raw VARCHAR)")
-    con.execute(f"INSERT INTO quarantined SELECT file, row, reason, raw FROM {table} WHERE reason IS NOT NULL")
+    con.execute(f"INSERT INTO quarantined SELECT file, row, reason, raw FROM {table}")
     if rejects.unreadable:
         con.executemany(
             "INSERT INTO quarantined VALUES (?, ?, 'the row cannot be read', ?)",

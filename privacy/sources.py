@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from contracts.errors import InputError
 from privacy.inputs import FileSet, Fixed, HashOf
@@ -30,7 +32,9 @@ FORMATS = {
 }
 DELIMITERS = ",;\t|"
 _FLOATS = ("DOUBLE", "FLOAT")
-_TIMES = ("TIMESTAMP", "DATE")
+_NATIVE = ("TIMESTAMP", "DATE", "BOOLEAN")
+_ROW_BYTES = 100  # of a row of text, for guessing how many rows a file holds
+_GZIP = 6  # how much larger text is than its gzip
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +45,9 @@ class Source:
     kind: str
     relation: str
     text: Mapping[str, str]
-    native: Mapping[str, tuple[str, str]]  # columns of a time type: (expression, DuckDB type)
+    native: Mapping[str, tuple[str, str]]  # columns of times and truth values: (expression, DuckDB type)
     broken: str  # SQL condition of an unreadable row; 'false' where the reader rejects such rows itself
+    numbered: str | None = None  # SQL of the row's number from 1, where the reader knows it and can read a row again
 
 
 def engine() -> duckdb.DuckDBPyConnection:
@@ -57,6 +62,12 @@ def engine() -> duckdb.DuckDBPyConnection:
     ):
         con.execute(f"SET {option}")
     return con
+
+
+def query(con: duckdb.DuckDBPyConnection, statement: str) -> duckdb.DuckDBPyRelation:
+    """A result for Arrow, which `execute` would copy once more. A result that nobody read to its end is let go first."""
+    con.abort()
+    return con.sql(statement)
 
 
 def quote(text: str) -> str:
@@ -130,9 +141,20 @@ def _parquet(con: duckdb.DuckDBPyConnection, name: str, path: Path) -> Source:
             text[column] = f"CASE WHEN {whole} THEN {plain}::BIGINT::VARCHAR ELSE {plain}::VARCHAR END"
         else:
             text[column] = f"{plain}::VARCHAR"
-        if kind.startswith(_TIMES):
+        if kind.startswith(_NATIVE):
             native[column] = (plain, kind)
-    return Source(path, "parquet", relation, text, native, "false")
+    numbered = None if "file_row_number" in text else "(file_row_number + 1)"  # the engine's own column
+    return Source(path, "parquet", relation, text, native if numbered else {}, "false", numbered)
+
+
+def estimated_rows(path: Path) -> int:
+    """About how many rows a file holds: exact for Parquet, by size for text. It decides over memory, not over figures."""
+    if FORMATS.get(_suffix(path)) == "parquet":
+        try:
+            return int(pq.ParquetFile(path).metadata.num_rows)
+        except (pa.ArrowException, OSError):
+            return 0  # the reader will say what is wrong with it
+    return path.stat().st_size * (_GZIP if path.suffix.lower() == ".gz" else 1) // _ROW_BYTES
 
 
 def _csv_header(name: str, path: Path) -> tuple[list[str], str]:

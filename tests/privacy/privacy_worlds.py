@@ -15,8 +15,8 @@ import numpy as np
 
 from contracts.calendar import blocks, weeks_between
 from contracts.evidence import Experiment
-from privacy.load import LoadSettings, load_people
-from privacy.publish import exact_vectors
+from privacy.load import PART_ROWS, LoadSettings, load_people
+from privacy.publish import exact_totals
 from privacy.room import (
     FileSet,
     LedgerPaths,
@@ -62,12 +62,14 @@ class World:
     max_rejected: float = 0.01
     rates: Mapping[str, float] = field(default_factory=dict)
     zone: str = "UTC"
+    part_rows: int = PART_ROWS
 
-    def inputs(self, events: Path | FileSet, assignments: Path | None = None) -> PeopleInputs:
+    def inputs(self, events: Path | FileSet, assignments: Path | None = None, **more: Any) -> PeopleInputs:
         """The declared inputs of this world."""
         files = events if isinstance(events, FileSet) else FileSet((events,))
         groups = None if assignments is None else FileSet((assignments,))
-        return PeopleInputs(files, groups, self.assumed, self.is_touch, self.zone, "USD", self.rates, self.max_rejected)
+        fixed = (self.assumed, self.is_touch, self.zone, "USD", self.rates, self.max_rejected)
+        return PeopleInputs(files, groups, *fixed, **more)
 
     def write(self, rows: Iterable[Mapping[str, Any]], name: str = "events.csv", columns: Any = COLUMNS) -> Path:
         """Writes rows as CSV or JSON Lines."""
@@ -89,12 +91,13 @@ class World:
 
     def exact(self, inputs: PeopleInputs) -> dict[tuple[str, str], np.ndarray]:
         """(measure and first block, vector) -> bounded integer totals before noise."""
-        out = {}
-        with load_people(inputs, self.question, LoadSettings(NOW, self.root / "raw", SECRET)) as people:
-            for plan in plan_releases(self.question, self.policy):
-                for name, units in exact_vectors(plan, people, self.policy, self.question).items():
-                    out[f"{plan.measure} {plan.blocks[0]}", name] = units
-        return out
+        plans = plan_releases(self.question, self.policy)
+        settings = LoadSettings(NOW, self.root / "raw", SECRET, part_rows=self.part_rows)
+        with load_people(inputs, self.question, settings) as crowd:
+            totals = exact_totals(plans, crowd, self.policy, self.question)
+        return {
+            (f"{p.measure} {p.blocks[0]}", name): units for p in plans for name, units in totals[p.release_id].items()
+        }
 
     def quarantined(self, name: str = "events") -> list[tuple[int, str]]:
         """(row, reason) of what the newest quarantine of one input holds."""
