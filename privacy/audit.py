@@ -1,4 +1,4 @@
-"""`plumb verify` without the command: the ledger as a whole, every stored release, and one received from elsewhere."""
+"""The ledger as a whole, every stored release, and one received from elsewhere: `plumb verify` without the command."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from datetime import datetime
 from pathlib import Path
 
 from contracts.errors import InputError, LedgerError
-from privacy.budget import Spending, spending
+from privacy.budget import Spending, read_spending, spending
 from privacy.chain import Entry, LedgerPaths
+from privacy.disk import file_hash
 from privacy.ledger import open_ledger
 from privacy.vectors import ReleasePlan
 from privacy.verify import Check, Surroundings, verify_file
 
-LEAST_PREFIX = 4
+LEAST_PREFIX, LEAST_WITNESS = 3, 8  # characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,33 @@ def audit(
         name, checks = verify_file(path, around, stored=path in stored)
         subjects.append(Subject(name, path, checks))
     return tuple(subjects)
+
+
+def published_hashes(ledger: LedgerPaths, now: datetime) -> dict[str, str]:
+    """Release id -> hash of its file, of everything that this ledger published. Raises LedgerError."""
+    found = read_spending(ledger, now)
+    return {r.release_id: r.out_hash for r in found.releases if r.out_hash is not None} if found else {}
+
+
+def require_published(path: Path, release_id: str, hashes: Mapping[str, str]) -> None:
+    """Raises LedgerError unless the file is the one that the ledger published under this id, a plain file of its name.
+
+    Every reader of stored releases calls it, also for a release whose question plumb.toml no longer asks.
+    """
+    if release_id not in hashes:
+        raise LedgerError(
+            f"{path} exists, but the ledger of this workspace never released it; take it away, or put the newest "
+            "ledger back."
+        )
+    if path.name != f"{release_id}.parquet" or path.is_symlink():
+        raise LedgerError(
+            f"{path} claims to be release {release_id}, which lies in a plain file of that name; take it away."
+        )
+    if file_hash(path) != hashes[release_id]:
+        raise LedgerError(
+            f"{path} was edited after publication: it is not the file that the ledger committed. Restore the published "
+            "file; it is never drawn again."
+        )
 
 
 def _find(name: str, stored: list[Path]) -> Path:
@@ -103,7 +131,7 @@ def _ledger_checks(
         text = f"entries {', '.join(map(str, back))} are dated before the one before them: a clock was set back"
         out.append(Check("clock", "differs", text))
     if witness:
-        holds = len(witness) >= LEAST_PREFIX and any(e.row_hash.startswith(witness) for e in chain)
+        holds = len(witness) >= LEAST_WITNESS and any(e.row_hash.startswith(witness) for e in chain)
         text = "the noted entry is in the chain" if holds else "the noted entry is not in the chain: an older copy"
         out.append(Check("witness", "holds" if holds else "fails", text))
     return out

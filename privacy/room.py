@@ -17,7 +17,7 @@ import pandas as pd
 
 from contracts.calendar import Block
 from contracts.evidence import Experiment
-from privacy.audit import Subject, audit
+from privacy.audit import Subject, audit, published_hashes, require_published
 from privacy.budget import Quarter, Recorded, fiscal_years, read_spending, worst_year
 from privacy.cadence import Cadence, Part
 from privacy.chain import LedgerPaths
@@ -42,9 +42,9 @@ __all__ = [
     "Forgotten", "HashOf", "JourneyPolicy", "LedgerPaths", "Lift", "LoadSettings", "MEASURES", "Part", "PeopleCheck",
     "PeopleInputs", "PrivacyPolicy", "Progress", "Quarter", "Question", "Recorded", "ReleasePlan", "Sizes", "Subject",
     "TrialPolicy", "VectorPlan", "Voided", "audit", "check_people", "epsilon_of", "fiscal_years", "forecasts",
-    "forget_person", "list_beside", "plan_releases", "publish_releases", "read_charges", "read_forgotten",
-    "read_quarantine", "read_release", "read_spending", "release_keys", "require_private", "verify_ledger",
-    "void_release", "waiting", "worst_year",
+    "forget_person", "list_beside", "plan_releases", "publish_releases", "published_hashes", "read_charges",
+    "read_forgotten", "read_quarantine", "read_release", "read_spending", "release_keys", "require_private",
+    "require_published", "verify_ledger", "void_release", "waiting", "worst_year",
 ]  # fmt: skip
 
 
