@@ -20,7 +20,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
@@ -59,6 +59,7 @@ class Job:
     run_id: str
     now: datetime
     actor: str = ""  # who is written into the ledger beside each charge
+    identity: str = ""  # version of the identity map, known once people are loaded
 
     def final(self, plan: ReleasePlan) -> Path:
         """Where the published file lies."""
@@ -98,6 +99,7 @@ def publish(
             _take_room(pending, job)
             progress("reading events", len(plans) - len(pending), len(plans))
             crowd = stack.enter_context(load_people(job.inputs, job.question, settings))
+            job = replace(job, identity=crowd.identity)
             states = {p.release_id: _reserve(p, job, ledger, grant) for p in pending}
             exact = exact_totals(pending, crowd, job.policy, job.question)
             for plan in pending:
@@ -291,7 +293,7 @@ def _metadata(plan: ReleasePlan, job: Job, state: ReleaseState) -> dict[str, Any
         "max_touches": job.policy.journeys.max_touches if plan.measure == "journeys" else None,
         "trial_bounds": job.policy.trials.bounds() if plan.measure == "trials" else None,
         "credit": credit.declared(job.policy.credit) if plan.measure == "credit" else None,
-        "inputs": job.inputs.declared(),
+        "inputs": job.inputs.declared() | {"identity_map": job.identity},
         "ledger_head": state.reserve_hash,
         "run_id": job.run_id,
         "published_at": job.now.isoformat(),
