@@ -62,6 +62,7 @@ class World:
     max_rejected: float = 0.01
     rates: Mapping[str, float] = field(default_factory=dict)
     zone: str = "UTC"
+    forgotten: frozenset[str] = frozenset()
     part_rows: int = PART_ROWS
 
     def inputs(self, events: Path | FileSet, assignments: Path | None = None, **more: Any) -> PeopleInputs:
@@ -92,7 +93,7 @@ class World:
     def exact(self, inputs: PeopleInputs) -> dict[tuple[str, str], np.ndarray]:
         """(measure and first block, vector) -> bounded integer totals before noise."""
         plans = plan_releases(self.question, self.policy)
-        settings = LoadSettings(NOW, self.root / "raw", SECRET, part_rows=self.part_rows)
+        settings = LoadSettings(NOW, self.root / "raw", SECRET, 35, self.forgotten, self.part_rows)
         with load_people(inputs, self.question, settings) as crowd:
             totals = exact_totals(plans, crowd, self.policy, self.question)
         return {
