@@ -165,7 +165,12 @@ def _csv_header(name: str, path: Path) -> tuple[list[str], str]:
     except (UnicodeDecodeError, OSError) as error:
         raise InputError(f"{name}: {path} cannot be read as UTF-8 text ({error}).") from error
     delimiter = max(DELIMITERS, key=lambda d: (line.count(d), -DELIMITERS.index(d)))
-    header = next(csv.reader([line], delimiter=delimiter), [])
+    try:
+        header = next(csv.reader([line], delimiter=delimiter), [])
+    except csv.Error as error:
+        raise InputError(
+            f"{name}: the header of {path} cannot be read ({error}); save the file with line feeds (LF or CRLF)."
+        ) from None
     header = [h.strip() for h in header]
     repeated = {h for h in header if header.count(h) > 1}
     if not header or repeated:
