@@ -71,7 +71,7 @@ def _people_rows(block: int) -> ir.Table:
 
 
 def _cohort_rows(block: int) -> ir.Table:
-    home = kpi.cohorts(kpi.block_events(block))
+    home = kpi.cohorts(block)
     return home.select("person", cell=home.geo.cast("int64"), x=ibis.literal(MICROS, "int64"))
 
 

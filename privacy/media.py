@@ -24,7 +24,7 @@ import pandas as pd
 from contracts.errors import ConfigError
 from privacy.bounding import bounded, lost, totals
 from privacy.inputs import Question
-from privacy.kpi import block_events, cohorts, span_events
+from privacy.kpi import cohorts, span_events
 from privacy.people import CLICK, IMPRESSION, People, sql
 from privacy.policy import CLIPPED, CLIPPED_CAP, MICROS, FixedPoint, MediaPolicy, fixed_point
 from privacy.vectors import Span, VectorPlan
@@ -61,7 +61,7 @@ def rows(span: Span, metric: str, numbers: tuple[int, ...], fixed: FixedPoint, m
     place = events.channel.cases(*((c, i) for i, c in enumerate(numbers)), else_=-1).cast("int64")
     seen = events.filter(events.kind == KIND[metric]).select("person", "week", place=place)
     seen = seen.filter(seen.place >= 0)
-    joined = seen.join(cohorts(block_events(span.block)), "person")
+    joined = seen.join(cohorts(span.block), "person")
     cell = (joined.geo.cast("int64") * span.weeks + joined.week.cast("int64")) * len(numbers) + joined.place
     return joined.select("person", cell=cell.cast("int64"), x=ibis.literal(min(MICROS, most) // fixed.step, "int64"))
 

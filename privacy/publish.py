@@ -100,11 +100,9 @@ def publish(
             progress("reading events", len(plans) - len(pending), len(plans))
             crowd = stack.enter_context(load_people(job.inputs, job.question, settings))
             job = replace(job, identity=crowd.identity)
-            states = {p.release_id: _reserve(p, job, ledger, grant) for p in pending}
-            exact = exact_totals(pending, crowd, job.policy, job.question)
             for plan in pending:
                 progress(f"releasing {plan.measure} {plan.experiment or plan.blocks[0]}", plans.index(plan), len(plans))
-                _release(plan, job, ledger, states[plan.release_id], exact[plan.release_id])
+                _release(plan, job, ledger, grant, crowd)
     progress("released", len(plans), len(plans))
     return tuple(job.final(p) for p in plans)
 
@@ -166,19 +164,14 @@ def _take_room(pending: tuple[ReleasePlan, ...], job: Job) -> None:
         raise
 
 
-def _reserve(plan: ReleasePlan, job: Job, ledger: Ledger, grant: Grant) -> ReleaseState:
-    """The charge of one plan, committed before anything is summed."""
+def _release(plan: ReleasePlan, job: Job, ledger: Ledger, grant: Grant, crowd: Crowd) -> None:
+    """One plan, from its charge to its file."""
     again = ledger.state(plan.release_id) is not None
     state = ledger.reserve(plan, grant, job.now, job.actor)
     if again:  # a crash came after the charge and before a whole file: what was drawn then has been seen by nobody
         ledger.note_attempt(plan.release_id, job.now)
         job.staged(plan).unlink(missing_ok=True)
-    return state
-
-
-def _release(plan: ReleasePlan, job: Job, ledger: Ledger, state: ReleaseState, exact: dict[str, np.ndarray]) -> None:
-    """One charged plan, from its totals to its file."""
-    _stage(_draw(plan, job, ledger, state, exact), plan, job)
+    _stage(_draw(plan, job, ledger, crowd, state), plan, job)
     _commit(plan, job, ledger)
 
 
@@ -240,20 +233,18 @@ def exact_vectors(
     return diagnostics.exact(people, here, spans, policy, plan.vectors)
 
 
-def exact_totals(
-    plans: tuple[ReleasePlan, ...], crowd: Crowd, policy: PrivacyPolicy, question: Question
-) -> dict[str, dict[str, np.ndarray]]:
-    """Release id -> vector -> totals over all partitions, in one sweep. In memory only, for the mechanism and tests."""
-    out = {p.release_id: {v.name: np.zeros(v.cells, dtype=np.int64) for v in p.vectors} for p in plans}
+def exact_totals(plan: ReleasePlan, crowd: Crowd, policy: PrivacyPolicy, question: Question) -> dict[str, np.ndarray]:
+    """Bounded, noise-free integer totals per vector over all partitions. In memory only: for the mechanism and tests."""
+    out = {v.name: np.zeros(v.cells, dtype=np.int64) for v in plan.vectors}
     for people in crowd.each():
-        for plan in plans:
-            for name, units in exact_vectors(plan, people, policy, question).items():
-                out[plan.release_id][name] += units
+        for name, units in exact_vectors(plan, people, policy, question).items():
+            out[name] += units
     return out
 
 
-def _draw(plan: ReleasePlan, job: Job, ledger: Ledger, state: ReleaseState, exact: dict[str, np.ndarray]) -> bytes:
+def _draw(plan: ReleasePlan, job: Job, ledger: Ledger, crowd: Crowd, state: ReleaseState) -> bytes:
     keys = release_keys(plan, job.question, job.policy)
+    exact = exact_totals(plan, crowd, job.policy, job.question)
     ledger.note_draw(plan.release_id, state.reserve_hash, job.now)
     scale = None
     if plan.measure == "trials":

@@ -21,6 +21,7 @@ STORED = {
     "events": "person INTEGER, block SMALLINT, week SMALLINT, day INTEGER, kind TINYINT, channel SMALLINT, "
     "geo SMALLINT, micros BIGINT, seq BIGINT",
     "presence": "person INTEGER, block SMALLINT, consenting TINYINT, invalid TINYINT",
+    "homes": "person INTEGER, block SMALLINT, geo SMALLINT, weeks BIGINT",
     "assigned": "person INTEGER, experiment SMALLINT, arm SMALLINT",
     "keys": "person INTEGER, user_key VARCHAR",
 }
@@ -209,5 +210,9 @@ def _tables(con: duckdb.DuckDBPyConnection) -> None:
             SELECT {columns}, row_number() OVER (PARTITION BY person ORDER BY instant, {_EVENT_KEY})
             {here} JOIN persons USING (person) WHERE counts AND person IN (FROM tied)"""
         )
+    con.execute(
+        "INSERT INTO t_homes SELECT person, block, arg_min(geo, seq), bit_or(1::BIGINT << week) FROM t_events "
+        "GROUP BY person, block"
+    )
     con.unregister("ties")
     con.execute("DROP TABLE tied")

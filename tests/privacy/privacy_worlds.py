@@ -95,10 +95,11 @@ class World:
         plans = plan_releases(self.question, self.policy)
         settings = LoadSettings(NOW, self.root / "raw", SECRET, 35, self.forgotten, self.part_rows)
         with load_people(inputs, self.question, settings) as crowd:
-            totals = exact_totals(plans, crowd, self.policy, self.question)
-        return {
-            (f"{p.measure} {p.blocks[0]}", name): units for p in plans for name, units in totals[p.release_id].items()
-        }
+            return {
+                (f"{p.measure} {p.blocks[0]}", name): units
+                for p in plans
+                for name, units in exact_totals(p, crowd, self.policy, self.question).items()
+            }
 
     def quarantined(self, name: str = "events") -> list[tuple[int, str]]:
         """(row, reason) of what the newest quarantine of one input holds."""

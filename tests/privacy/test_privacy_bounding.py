@@ -12,13 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from privacy.bounding import bounded, first_cells, per_cell, scaled
-from privacy.people import People, sql
+from privacy.people import DuckEngine, sql
 from privacy.policy import MAX_CELLS_PER_PERSON, MAX_UNITS
 
 
 @pytest.fixture(scope="module")
 def backend():  # type: ignore[no-untyped-def]
-    return People(duckdb.connect(), False)
+    return DuckEngine(duckdb.connect())
 
 
 def table(backend, people, cells, x):  # type: ignore[no-untyped-def]
@@ -29,7 +29,7 @@ def table(backend, people, cells, x):  # type: ignore[no-untyped-def]
 
 
 def run(backend, expression):  # type: ignore[no-untyped-def]
-    return backend.con.execute(sql(expression)).df()
+    return backend.con.execute(sql(expression).duckdb).df()
 
 
 def reference(x: list[int], bound: int) -> list[int]:
