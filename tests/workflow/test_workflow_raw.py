@@ -1,4 +1,4 @@
-"""The raw zone from the command line: who may open it, who is who, who is to be forgotten, and when a quarter closes."""
+"""The raw zone from the command line: who may open it, who is who, who is forgotten, and when a quarter closes."""
 
 from __future__ import annotations
 
