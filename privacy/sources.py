@@ -9,6 +9,7 @@ import csv
 import glob
 import gzip
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,11 +125,16 @@ def open_source(con: duckdb.DuckDBPyConnection, name: str, path: Path) -> Source
 
 
 def unreadable(name: str, path: Path, kind: str, error: Exception) -> InputError:
-    """The sentence for a file that its reader refuses as a whole."""
+    """The sentence for a file that its reader refuses as a whole. What it quotes may be a cell and is left out."""
     if "state machine" in str(error):
         return InputError(f"{name}: {path} mixes line ends (CRLF and LF); save it with one kind.")
     label = {"parquet": "Parquet", "csv": "CSV", "json": "JSON Lines"}[kind]
-    return InputError(f"{name}: {path} cannot be read as {label} ({str(error).splitlines()[0][:160]}).")
+    return InputError(f"{name}: {path} cannot be read as {label} ({_unquoted(error)}).")
+
+
+def _unquoted(error: Exception) -> str:
+    first = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
+    return re.sub(r"\"[^\"]*(\"|$)|'[^']*('|$)", "...", first)
 
 
 def _parquet(con: duckdb.DuckDBPyConnection, name: str, path: Path) -> Source:

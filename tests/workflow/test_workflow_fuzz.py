@@ -27,7 +27,7 @@ WEEKS = [date(2025, 1, 6) + timedelta(weeks=i) for i in range(4)]
 GOOD: dict[str, list[dict[str, Any]]] = {
     "spend": [{"date": str(w), "geo": g, "channel": "tv", "spend": "10", "currency": "USD", "impressions": "5"}
               for w in WEEKS for g in ("north", "south")],
-    "controls": [{"date": str(w), "geo": g, "price": "2.5", "population": "9"} for w in WEEKS for g in ("north", "south")],
+    "controls": [{"date": str(w), "geo": g, "price": "2.5"} for w in WEEKS for g in ("north", "south")],
     "experiments": [{"experiment": "up", "kind": "geo", "channel": "tv", "start": "2025-01-13", "end": "2025-01-26",
                      "treated": "north", "spend_delta": "3"}],
     "panel": [{"date": str(w), "geo": "north", "kpi": "7", "tv_spend": "1"} for w in WEEKS],
@@ -121,7 +121,8 @@ VALUE = st.recursive(
 )
 PLACES = [
     ("project", "id"), ("project", "geos"), ("project", "calendar_start"), ("inputs", "max_rejected"),
-    ("inputs", "identity"), ("inputs", "not_identifiers"), ("inputs", "spend"), ("inputs", "panel"), ("privacy", "retention_days"),
+    ("inputs", "identity"), ("inputs", "not_identifiers"), ("inputs", "spend"), ("inputs", "panel"),
+    ("privacy", "retention_days"),
     ("privacy", "close_lag_days"), ("privacy", "shares"), ("privacy", "kpi"), ("privacy", "delta"), ("channels", "tv"),
     ("rates", "EUR"), ("model", "draws"), ("experiments", "up"), ("planning", "budget"), ("nothing", "here"),
 ]  # fmt: skip
