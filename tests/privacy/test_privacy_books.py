@@ -1,4 +1,4 @@
-"""The attack list of docs/privacy.md, row by row, on one published world. Each attack is tried as an operator could."""
+"""Attacks on the books (docs/privacy.md): ledger, head, stored releases, calendar, clock. As an operator could try them."""
 
 from __future__ import annotations
 
