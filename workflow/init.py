@@ -261,6 +261,8 @@ def _privacy(panel: guess.PanelGuess | None) -> list[Entry]:
         Entry(here, "rho_per_user_quarter", default.rho_per_user_quarter, "zCDP budget of one person and quarter"),
         Entry(here, "delta", default.delta, "delta at which epsilon is stated"),
         Entry(here, "min_cohort", default.min_cohort, "screens hide cohorts whose noisy size is smaller"),
+        Entry(here, "close_lag_days", default.close_lag_days, "days after its end until a quarter closes: late rows"),
+        Entry(here, "retention_days", default.retention_days, "days for which malformed rows and logs are kept"),
     ]
     for index, (name, value) in enumerate(default.shares.model_dump().items()):
         remark = "parts of the budget; reserve stays unspent" if index == 0 else OFF.get(name, "")

@@ -74,6 +74,15 @@ def test_there_is_nobody_behind_a_panel(tmp_path: Path, plumb: Plumb) -> None:
     assert code == 2 and "holds no user-level data" in str(answer["error"])
 
 
+def test_init_finds_a_map_and_says_how_long_things_are_kept(workspace: Path) -> None:
+    (workspace / "identity.csv").write_text("device_id,person_id\nx,y\n", encoding="utf-8")
+    initialise(workspace)
+    config = load(workspace / "plumb.toml")
+    assert config.inputs.identity is not None and config.inputs.identity.path == "identity.csv"
+    text = (workspace / "plumb.toml").read_text(encoding="utf-8")
+    assert "close_lag_days = 7" in text and "retention_days = 35" in text
+
+
 def test_a_map_is_read_and_a_double_one_refused(workspace: Path, plumb: Plumb) -> None:
     initialise(workspace)
     who = somebody(workspace)
@@ -103,8 +112,6 @@ def test_direct_identifiers_stop_the_check(workspace: Path, plumb: Plumb) -> Non
 @pytest.mark.parametrize(("lag", "days", "closed"), [(7, 7, False), (7, 8, True), (0, 1, True), (30, 8, False)])
 def test_a_quarter_closes_after_its_lag(workspace: Path, monkeypatch, lag, days, closed) -> None:  # type: ignore[no-untyped-def]
     initialise(workspace)
-    text = (workspace / "plumb.toml").read_text(encoding="utf-8")
-    assert "close_lag_days" not in text or "close_lag_days = 7" in text
     job = Job.open(workspace, quiet=True)
     privacy = job.config.privacy.model_copy(update={"close_lag_days": lag})
     job.config = job.config.model_copy(update={"privacy": privacy})
