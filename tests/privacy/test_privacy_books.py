@@ -1,4 +1,4 @@
-"""Attacks on the books (docs/privacy.md): ledger, head, stored releases, calendar, clock. As an operator could try them."""
+"""Attacks on the books (docs/privacy.md): ledger, head, stored releases, calendar, clock; as an operator could try."""
 
 from __future__ import annotations
 
