@@ -61,7 +61,8 @@ def scaled(cells: ir.Table, bound_units: int, *, inside: int | None = None, gain
     norms = outside.select("person", norm=norm_of(outside.square))
     both = cells.left_join(norms, "person")
     kept = both.x * gain if gain > 1 else both.x
-    return both.select("person", "cell", x=ibis.ifelse(both.norm.isnull(), kept, shrunk(both.x, bound_units, both.norm)))
+    less = shrunk(both.x, bound_units, both.norm)
+    return both.select("person", "cell", x=ibis.ifelse(both.norm.isnull(), kept, less))
 
 
 def norm_of(square: ir.Value) -> ir.Value:
@@ -82,8 +83,8 @@ def linf_units(bound_units: int, l0: int) -> int:
 def bounded(rows: ir.Table, bound_units: int, per_person: int, l0: int = 0) -> ir.Table:
     """(person, cell, x) after clipping, capping and scaling; or, with `l0`, at most l0 cells of at most Linf each.
 
-    `per_person` is the most cells that one person can touch, known from the public keys. With `l0`, cells are kept in the
-    order of the keyed hash of (person, cell), and nothing is scaled: sum x'² <= L0 Linf² <= C².
+    `per_person` is the most cells that one person can touch, known from the public keys. With `l0`, cells are kept in
+    the order of the keyed hash of (person, cell), and nothing is scaled: sum x'² <= L0 Linf² <= C².
     """
     if l0:
         table = per_cell(rows, linf_units(bound_units, l0))

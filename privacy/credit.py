@@ -42,7 +42,7 @@ from contracts.errors import ConfigError
 from privacy.bounding import bounded, lost, totals
 from privacy.inputs import Question
 from privacy.kpi import span_events
-from privacy.people import CONVERSION, TOUCH_KINDS, People, loaded, sql
+from privacy.people import CONVERSION, TOUCH_KINDS, People, Statement, loaded, sql
 from privacy.policy import (
     CLIPPED,
     CLIPPED_CAP,
@@ -120,7 +120,7 @@ def check_direct(question: Question, policy: CreditPolicy) -> None:
 
 
 @cache
-def touches_statement(span: Span, lookback_days: int, max_touches: int, conversion_is_touch: bool) -> str:
+def touches_statement(span: Span, lookback_days: int, max_touches: int, conversion_is_touch: bool) -> Statement:
     """SQL of one row per conversion x touch that led to it (one with NULL channel where none did), of one block.
 
     Columns person, journey, micros (of the conversion), channel, position (1 .. length), length, age (days).
@@ -242,7 +242,7 @@ def spread_of(vector: str, question: Question, policy: CreditPolicy) -> Spread:
 
 
 @cache
-def statement(spread: Spread, vector: VectorPlan) -> str:
+def statement(spread: Spread, vector: VectorPlan) -> Statement:
     """SQL of the bounded totals of one vector, over the kept touches."""
     fixed, led = fixed_point(spread.bound), loaded(_TOUCHES)
     shared = weighted(led, spread.rule, spread.direct, spread.lookback_days)

@@ -16,7 +16,7 @@ import ibis.expr.types as ir
 import numpy as np
 import pandas as pd
 
-from privacy.bounding import bounded, norm_of, shrunk, total, totals
+from privacy.bounding import bounded, norm_of, totals
 from privacy.inputs import Question
 from privacy.people import CONVERSION, People, Statement, loaded, sql
 from privacy.policy import MICROS, FixedPoint
@@ -48,7 +48,10 @@ def span_events(span: Span) -> ir.Table:
 
 
 def cohorts(block: int) -> ir.Table:
-    """(person, geo, weeks): the cohort of each person in a block, and the bits of the weeks in which they were active."""
+    """
+
+    (person, geo, weeks): the cohort of each person in a block, and the bits of the weeks in which they were active.
+    """
     homes = loaded("homes")
     return homes.filter(homes.block == block).select("person", "geo", "weeks")
 
@@ -82,18 +85,14 @@ def active_totals(span: Span, vector: VectorPlan) -> ir.Table:
     fixed = FixedPoint(vector.numerator, vector.bound_units)
     one = min(MICROS, fixed.micros) // fixed.step
     homes = cohorts(span.block)
-    bits = [(homes.weeks >> (span.first + w)) & 1 for w in range(span.weeks)]
-    people = homes.select("geo", count=reduce(add, bits), **{f"w{w}": bit for w, bit in enumerate(bits)})
-    square = people["count"] * (one * one)
-    x = ibis.ifelse(
-        square <= vector.bound_units**2, one, shrunk(ibis.literal(one, "int64"), vector.bound_units, norm_of(square))
-    )
-    each = people.mutate(x=x.cast("int64"))
-    table = each.group_by("geo").agg(**{f"w{w}": total(each[f"w{w}"] * each.x) for w in range(span.weeks)})
-    parts = [
-        table.select(cell=(table.geo * span.weeks + w).cast("int64"), x=table[f"w{w}"]) for w in range(span.weeks)
-    ]
-    return ibis.union(*parts) if len(parts) > 1 else parts[0]
+    count = reduce(add, [(homes.weeks >> (span.first + w)) & 1 for w in range(span.weeks)])
+    square = count.cast("int64") * (one * one)
+    inside = square <= vector.bound_units**2
+    x = ibis.ifelse(inside, one, ibis.literal(one * vector.bound_units, "int64") // norm_of(square))
+    people = homes.select("person", "geo", "weeks", x=x.cast("int64"))
+    each = people.mutate(week=ibis.range(0, span.weeks).unnest())
+    there = each.filter(((each.weeks >> (each.week + span.first).cast("int32")) & 1) == 1)
+    return totals(there.select("person", cell=(there.geo * span.weeks + there.week).cast("int64"), x=there.x))
 
 
 @cache

@@ -6,9 +6,9 @@
 | ids to persons, copies merged, consent applied | `privacy.settle` | one partition |
 | hand a partition to the measures | `privacy.people` | one partition |
 
-Between the steps rows lie in a `privacy.spool.Spool`: in memory while they are few, else sealed under a key that only this
-process knows. The engine lives in memory and may not spill. The number of partitions follows the size of the input and
-changes no figure, because totals of integers over persons add exactly.
+Between the steps rows lie in a `privacy.spool.Spool`: in memory while they are few, else sealed under a key that only
+this process knows. The engine lives in memory and may not spill. The number of partitions follows the size of the
+input and changes no figure, because totals of integers over persons add exactly.
 """
 
 from __future__ import annotations
@@ -31,7 +31,17 @@ from privacy.people import Crowd, show
 from privacy.quarantine import Rejects, finish
 from privacy.rawzone import DEFAULT_DAYS, RawZone
 from privacy.settle import STORED, settle
-from privacy.sources import Source, check_mapping, column_sql, engine, estimated_rows, expand, open_source, query, unreadable
+from privacy.sources import (
+    Source,
+    check_mapping,
+    column_sql,
+    engine,
+    estimated_rows,
+    expand,
+    open_source,
+    query,
+    unreadable,
+)
 from privacy.spark import spark_engine
 from privacy.spool import Spool
 
@@ -44,7 +54,10 @@ _BAD = "(file INTEGER, row BIGINT, reason VARCHAR, raw VARCHAR)"
 
 @dataclass(frozen=True, slots=True)
 class LoadSettings:
-    """What a load needs besides the declared inputs. `part_rows` decides over memory and speed and changes no figure."""
+    """What a load needs besides the declared inputs.
+
+    `part_rows` decides over memory and speed and changes no figure.
+    """
 
     now: datetime
     raw_dir: Path

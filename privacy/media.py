@@ -25,7 +25,7 @@ from contracts.errors import ConfigError
 from privacy.bounding import bounded, lost, totals
 from privacy.inputs import Question
 from privacy.kpi import cohorts, span_events
-from privacy.people import CLICK, IMPRESSION, People, sql
+from privacy.people import CLICK, IMPRESSION, People, Statement, sql
 from privacy.policy import CLIPPED, CLIPPED_CAP, MICROS, FixedPoint, MediaPolicy, fixed_point
 from privacy.vectors import Span, VectorPlan
 
@@ -67,10 +67,10 @@ def rows(span: Span, metric: str, numbers: tuple[int, ...], fixed: FixedPoint, m
 
 
 @cache
-def statement(span: Span, numbers: tuple[int, ...], bound: float, vector: VectorPlan) -> str:
+def statement(span: Span, numbers: tuple[int, ...], bound: float, l0: int, vector: VectorPlan) -> Statement:
     """SQL of the bounded totals of one vector; `bound` is the declared one of its metric."""
     metric, fixed = vector.name.removeprefix(CLIPPED), fixed_point(bound)
-    table = bounded(rows(span, metric, numbers, fixed, fixed.micros), fixed.units, span.weeks * len(numbers))
+    table = bounded(rows(span, metric, numbers, fixed, fixed.micros), fixed.units, span.weeks * len(numbers), l0)
     if vector.name.startswith(CLIPPED):
         raw = rows(span, metric, numbers, fixed, (CLIPPED_CAP + 1) * fixed.micros)
         outer = FixedPoint(vector.numerator, vector.bound_units)
@@ -83,8 +83,11 @@ def exact(
 ) -> dict[str, np.ndarray]:
     """Bounded totals per vector before noise, fixed-point units (cells,). For the mechanism and for tests only."""
     numbers = tuple(question.channels.index(c) for c in channels(question, policy))
-    bounds = policy.tables()
+    bounds, plans = policy.tables(), {v.name: v for v in vectors}
     return {
-        v.name: people.vector(statement(span, numbers, bounds[v.name.removeprefix(CLIPPED)].bound, v), v.cells)
+        v.name: people.vector(
+            statement(span, numbers, bounds[metric].bound, plans[metric].l0 if metric in plans else 0, v), v.cells
+        )
         for v in vectors
+        for metric in (v.name.removeprefix(CLIPPED),)
     }

@@ -1,7 +1,7 @@
 """People's rows after the gate, as the measures see them: integers only, never readable on disk.
 
-Measures are Ibis expressions over unbound tables with the schemas below, so that they do not depend on an engine: DuckDB
-in memory (here) or Spark (`privacy.spark`) compile and run the same expression and return the same bits.
+Measures are Ibis expressions over unbound tables with the schemas below, so that they do not depend on an engine:
+DuckDB in memory (here) or Spark (`privacy.spark`) compile and run the same expression and return the same bits.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ NO_CHANNEL = -1
 # events: consenting people's valid events inside the calendar. block, week (within the block), channel, geo (among the
 #   cohorts), experiment and arm are positions in the question; channel is -1 where there is none; day counts from 1970;
 #   seq is the order within the person, ties in time by keyed hash; micros is revenue in micro-units.
-# homes: the cohort of each person of `events` in a block: the geo of their first event in it; bit w of `weeks` says that
-#   they were active in week w.
+# homes: the cohort of each person of `events` in a block: the geo of their first event in it; bit w of `weeks` says
+# that   they were active in week w.
 # presence: everybody with a well-formed event in the block, consenting or not; consenting and invalid are 0 or 1.
 # assigned: consenting people of an experiment.
 # journey_*, credit_touches: made by privacy.journeys and privacy.credit from the events of one block.
@@ -118,7 +118,8 @@ class DuckEngine:
 
     def rows(self, statement: Statement) -> Mapping[str, np.ndarray]:
         """See `Engine`."""
-        return self.con.execute(statement.duckdb).fetchnumpy()
+        found = self.con.execute(statement.duckdb).fetchnumpy()
+        return {name: np.asarray(column) for name, column in found.items()}
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from fractions import Fraction
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 from contracts.calendar import Block
 from contracts.errors import ConfigError
@@ -32,14 +32,27 @@ MAX_CREDIT_TOUCHES = 64  # keeps value x weights below 2^52, see privacy.credit
 MAX_LOOKBACK = 98  # days; no block is longer
 CREDIT_NAMES = ("last_touch", "first_touch", "linear", "markov", "shapley", "unattributed")  # taken by other models
 MAX_CELLS_PER_PERSON = 1024
+Bounding = Literal["l2", "l0_linf"]
+BOUNDINGS = ("l2", "l0_linf")
+# vectors that can be capped by cells; flow must stay conserved, and the others have one cell a person or fixed parts
+BY_CELLS = {
+    "kpi": ("conversions", "revenue", "active_users"),
+    "journeys": ("position", "position_value", "sets"),
+    "media": ("impressions", "clicks"),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """L2 bound of one person's vector (metric units) and the vector's part of its measure's share."""
+    """L2 bound C of one person's vector (metric units) and the vector's part of its measure's share.
+
+    With `privacy.bounding = "l0_linf"` a person counts in at most `cells` cells (L0), with at most Linf = C / sqrt(L0)
+    in each, so that C is the sensitivity either way.
+    """
 
     bound: float
     share: float
+    cells: int = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +106,8 @@ def check_shares(key: str, shares: Mapping[str, Any]) -> None:
 def _check_bounds(key: str, bounds: Mapping[str, Bound]) -> None:
     for name, b in bounds.items():
         check_bound(f"{key}.{name}.bound", b.bound)
+        if not (isinstance(b.cells, int) and 1 <= b.cells <= MAX_CELLS_PER_PERSON):
+            raise ConfigError(f"{key}.{name}.cells must be an integer from 1 to {MAX_CELLS_PER_PERSON}; got {b.cells}.")
     check_shares(f"{key}.{{}}.share", {name: b.share for name, b in bounds.items()})
 
 
@@ -315,8 +330,11 @@ class PrivacyPolicy:
     cadence: Mapping[str, Cadence] = field(default_factory=_default_cadence)
     media: MediaPolicy = field(default_factory=MediaPolicy)
     credit: CreditPolicy = field(default_factory=CreditPolicy)
+    bounding: Bounding = "l2"
 
     def __post_init__(self) -> None:
+        if self.bounding not in BOUNDINGS:
+            raise ConfigError(f"privacy.bounding must be one of {', '.join(BOUNDINGS)}; got {self.bounding!r}.")
         if not (_is_number(self.rho_per_user_quarter) and 0 < self.rho_per_user_quarter <= 100):
             raise ConfigError(
                 f"privacy.rho_per_user_quarter must be > 0 and at most 100; got {self.rho_per_user_quarter}."
@@ -339,6 +357,10 @@ class PrivacyPolicy:
     def cap_nano(self) -> int:
         """Grant of one block in nano-rho."""
         return int(Fraction(Decimal(repr(float(self.rho_per_user_quarter)))) * NANO)
+
+    def l0(self, measure: str, name: str, bound: Bound) -> int:
+        """Most cells of one person in a vector; 0 where the norm of all of them is bounded instead."""
+        return bound.cells if self.bounding == "l0_linf" and name in BY_CELLS.get(measure, ()) else 0
 
     def share_nano(self, measure: str) -> int:
         """Grant of one measure in one block, nano-rho, rounded down."""

@@ -29,6 +29,7 @@ import numpy as np
 
 from contracts.errors import LedgerError, PrivacyError, WorkspaceError
 from privacy import credit, diagnostics, files, journeys, kpi, media, trials
+from privacy.bounding import linf_units
 from privacy.chain import LedgerPaths
 from privacy.disk import file_hash, full_disk, only_one, preallocate, private_folder, sync_folder, write_into
 from privacy.inputs import PeopleInputs, Question
@@ -234,7 +235,10 @@ def exact_vectors(
 
 
 def exact_totals(plan: ReleasePlan, crowd: Crowd, policy: PrivacyPolicy, question: Question) -> dict[str, np.ndarray]:
-    """Bounded, noise-free integer totals per vector over all partitions. In memory only: for the mechanism and tests."""
+    """Bounded, noise-free integer totals per vector over all partitions.
+
+    In memory only: for the mechanism and tests.
+    """
     out = {v.name: np.zeros(v.cells, dtype=np.int64) for v in plan.vectors}
     for people in crowd.each():
         for name, units in exact_vectors(plan, people, policy, question).items():
@@ -252,6 +256,15 @@ def _draw(plan: ReleasePlan, job: Job, ledger: Ledger, crowd: Crowd, state: Rele
         scale = np.tile(trials.component_bounds(job.policy.trials), arms)
     tables = [files.vector_table(keys[v.name], v, add_noise(exact[v.name], v.sigma_units), scale) for v in plan.vectors]
     return files.encode(tables, _metadata(plan, job, state))
+
+
+def bounding_text(plan: ReleasePlan) -> str:
+    """How one person's contribution was bounded, for readers of the release."""
+    capped = [f"{v.name}: {v.l0} x {linf_units(v.bound_units, v.l0) * v.unit:.6g}" for v in plan.vectors if v.l0]
+    if not capped:
+        return "integer L2 scaling"
+    rest = "" if len(capped) == len(plan.vectors) else "; other vectors by integer L2 scaling"
+    return f"at most L0 cells in keyed-hash order, of at most Linf each ({', '.join(capped)}){rest}"
 
 
 def _metadata(plan: ReleasePlan, job: Job, state: ReleaseState) -> dict[str, Any]:
@@ -280,7 +293,7 @@ def _metadata(plan: ReleasePlan, job: Job, state: ReleaseState) -> dict[str, Any
             "epsilon": epsilon_of(QUARTERS_PER_YEAR * cap, delta),
             "meaning": "worst case of one user over four fiscal quarters",
         },
-        "bounding": "integer L2 scaling",
+        "bounding": bounding_text(plan),
         "max_touches": job.policy.journeys.max_touches if plan.measure == "journeys" else None,
         "trial_bounds": job.policy.trials.bounds() if plan.measure == "trials" else None,
         "credit": credit.declared(job.policy.credit) if plan.measure == "credit" else None,

@@ -27,7 +27,7 @@ from privacy.forecast import Cell, Forecast, Lift, Sizes, forecasts
 from privacy.forget import Forgotten, forget_person, list_beside, read_forgotten
 from privacy.inputs import FileSet, Fixed, HashOf, PeopleInputs, Question
 from privacy.ledger import charge_frame, open_ledger
-from privacy.load import LoadSettings
+from privacy.load import PART_ROWS, EngineName, LoadSettings
 from privacy.mechanism import epsilon_of
 from privacy.plan import plan_releases, release_keys, waiting
 from privacy.policy import MEASURES, Bound, JourneyPolicy, PrivacyPolicy, TrialPolicy
@@ -66,6 +66,8 @@ def publish_releases(
     now: datetime,
     actor: str = "",
     retention_days: int = DEFAULT_DAYS,
+    engine: EngineName = "duckdb",
+    part_rows: int = PART_ROWS,
     progress: Progress = _silent,
 ) -> tuple[Path, ...]:
     """Publishes every plan and returns the files, in the order of the plans.
@@ -78,7 +80,7 @@ def publish_releases(
     """
     require_private(raw_dir)
     forgotten = read_forgotten(list_beside(ledger.db), secret)
-    settings = LoadSettings(now, raw_dir, secret, retention_days, forgotten)
+    settings = LoadSettings(now, raw_dir, secret, retention_days, forgotten, part_rows, engine)
     job = Job(inputs, policy, question, releases_dir, raw_dir / "staging", run_id, now, actor)
     return publish(plans, job, ledger, settings, progress)
 

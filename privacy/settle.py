@@ -1,8 +1,8 @@
 """Second step of a load, one partition at a time: ids to persons, copies merged, consent applied. Raw ids end here.
 
-Everything about one person lies in one partition, so each settles alone. Persons get a number, which serves for equality
-only. Expensive exact comparisons are made where a 64-bit hash says that they may be needed: equal rows have equal hashes,
-so none is missed, and a chance collision costs time and changes nothing.
+Everything about one person lies in one partition, so each settles alone. Persons get a number, which serves for
+equality only. Expensive exact comparisons are made where a 64-bit hash says that they may be needed: equal rows have
+equal hashes, so none is missed, and a chance collision costs time and changes nothing.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ def settle(
     consent_assumed: bool,
     now_us: int,
 ) -> None:
-    """Fills the tables of `STORED` (named t_...) from one partition; malformed rows join `bad_events`, `bad_assignments`.
+    """Fills the tables of `STORED` (named t_...) from one partition; malformed rows join `bad_events`,
+    `bad_assignments`.
 
     Adds the rows of people who are not forgotten to `read_rows` (input, n).
     """
@@ -150,9 +151,9 @@ def _groups(con: duckdb.DuckDBPyConnection) -> None:
 def _consent(con: duckdb.DuckDBPyConnection, assumed: bool, now_us: int) -> None:
     """The tables `seen` (who was there in which block) and `consent`.
 
-    A person's consent is their latest statement; a refusal wins a tie, and counts on a malformed row, too, which must not
-    hide it (without a usable time, or from the future, it is one of now; copies count each). Without any statement it is
-    what the workspace assumes.
+    A person's consent is their latest statement; a refusal wins a tie, and counts on a malformed row, too, which must
+    not hide it (without a usable time, or from the future, it is one of now; copies count each). Without any statement
+    it is what the workspace assumes.
     """
     con.execute(
         """CREATE TABLE seen AS

@@ -66,7 +66,10 @@ def engine() -> duckdb.DuckDBPyConnection:
 
 
 def query(con: duckdb.DuckDBPyConnection, statement: str) -> duckdb.DuckDBPyRelation:
-    """A result for Arrow, which `execute` would copy once more. A result that nobody read to its end is let go first."""
+    """A result for Arrow, which `execute` would copy once more.
+
+    A result that nobody read to its end is let go first.
+    """
     con.abort()
     return con.sql(statement)
 
@@ -154,7 +157,10 @@ def _parquet(con: duckdb.DuckDBPyConnection, name: str, path: Path) -> Source:
 
 
 def estimated_rows(path: Path) -> int:
-    """About how many rows a file holds: exact for Parquet, by size for text. It decides over memory, not over figures."""
+    """About how many rows a file holds: exact for Parquet, by size for text.
+
+    It decides over memory, not over figures.
+    """
     if FORMATS.get(_suffix(path)) == "parquet":
         try:
             return int(pq.ParquetFile(path).metadata.num_rows)

@@ -27,13 +27,14 @@ _SETTINGS = {
     "spark.sql.ansi.enabled": "true",  # an overflow is an error, as on DuckDB
     "spark.sql.session.timeZone": "UTC",
     "spark.ui.enabled": "false",  # it shows statements and row counts to whoever can reach the port
-    "spark.sql.adaptive.enabled": "true",
+    "spark.ui.showConsoleProgress": "false",
+    "spark.sql.execution.arrow.maxRecordsPerBatch": "500000",
 }
 _LOCAL = {
     "spark.master": "local[*]",
     "spark.driver.bindAddress": "127.0.0.1",
     "spark.driver.host": "127.0.0.1",
-    "spark.sql.shuffle.partitions": "4",
+    "spark.sql.shuffle.partitions": "2",
 }
 
 
@@ -84,7 +85,9 @@ def spark_engine(folder: Path) -> Iterator[SparkEngine]:
     running = SparkSession.getActiveSession()
     if running is not None:
         if running.sparkContext.getConf().get("spark.io.encryption.enabled", "false") != "true":
-            raise WorkspaceError("the running Spark session writes unencrypted; set spark.io.encryption.enabled = true.")
+            raise WorkspaceError(
+                "the running Spark session writes plain files; set spark.io.encryption.enabled = true."
+            )
         yield SparkEngine(running)
         return
     builder = SparkSession.builder.appName("plumbline").config("spark.local.dir", str(folder))

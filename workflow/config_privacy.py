@@ -52,10 +52,11 @@ class Bounded(Section):
 
     bound: Annotated[float, Field(gt=0)]
     share: Share
+    cells: Annotated[int, Field(ge=1, le=1024)] = 4  # read with privacy.bounding = "l0_linf" only
 
     def policy(self) -> Bound:
         """As the privacy room reads it."""
-        return Bound(self.bound, self.share)
+        return Bound(self.bound, self.share, self.cells)
 
 
 def _bounded(value: Bound) -> Bounded:
@@ -197,6 +198,8 @@ class Privacy(Section):
     cadence: Pace = Pace()
     media: MediaBounds = MediaBounds()
     credit: CreditBounds = CreditBounds()
+    bounding: Literal["l2", "l0_linf"] = "l2"
+    engine: Literal["duckdb", "spark"] = "duckdb"  # of the measures; both give the same numbers
 
     def policy(self) -> PrivacyPolicy:
         """The declared policy. Raises ConfigError for what only the room can judge (fixed-point ranges)."""
@@ -219,4 +222,5 @@ class Privacy(Section):
             cadence={measure: self.cadence.cadence(measure) for measure in PACED},
             media=self.media.policy(),
             credit=self.credit.policy(),
+            bounding=self.bounding,
         )

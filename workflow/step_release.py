@@ -127,6 +127,7 @@ def _publish(job: Job, plans: tuple[ReleasePlan, ...], some: bool) -> None:
             run_id=job.run_id,
             now=utc_clock(),
             retention_days=job.config.privacy.retention_days,
+            engine=job.config.privacy.engine,
             actor=actor(),
             progress=lambda text, done, total: _move(report, done, total),
         )
