@@ -31,7 +31,8 @@ def _build(job: Job, draft: Draft, report: Report) -> Made:
     if job.panel_door:
         rows.append(_row("user_level_data", "panel", "pass", "no user-level data was used"))
     else:
-        check_people_files(job)
+        figures = check_people_files(job)
+        rows += [_row(f.check_name, f.subject, f.status, f.text) for f in figures if f.check_name == "custody"]
         if job.consent == "assumed":
             rows.append(
                 _row("consent", "events", "warn", "the events have no consent column; consent is assumed for all")

@@ -10,6 +10,7 @@ import duckdb
 import pytest
 from typer.testing import CliRunner
 
+from privacy.check import custody_figure
 from workflow import people_inputs
 from workflow.cli import app
 from workflow.config import load
@@ -70,8 +71,21 @@ def test_there_is_nobody_behind_a_panel(tmp_path: Path, plumb: Plumb) -> None:
         encoding="utf-8",
     )
     initialise(tmp_path)
-    code, answer = plumb("forget", "ann", "-C", tmp_path)
-    assert code == 2 and "holds no user-level data" in str(answer["error"])
+    for command in (("forget", "ann"), ("quarantine",)):
+        code, answer = plumb(*command, "-C", tmp_path)
+        assert code == 2 and "holds no user-level data" in str(answer["error"])
+    assert not (tmp_path / "raw").exists()
+
+
+def test_input_files_that_everybody_may_read_are_a_warning(workspace: Path, plumb: Plumb) -> None:
+    initialise(workspace)
+    for mode, status in ((0o604, "warn"), (0o600, "pass")):
+        for name in ("events.parquet", "assignments.csv"):
+            (workspace / name).chmod(mode)
+        figure = custody_figure(people_inputs.people_inputs(Job.open(workspace, quiet=True)))
+        assert figure.status == status
+        assert ("take that away with chmod o-rwx" in figure.text) is (status == "warn")
+    assert plumb("quarantine", "spend", "-C", workspace)[0] == 2
 
 
 def test_init_finds_a_map_and_says_how_long_things_are_kept(workspace: Path) -> None:
