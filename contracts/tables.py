@@ -187,7 +187,7 @@ VIEWS: tuple[View, ...] = (
         ("release_id", "vector"),
         Column("run_id", "VARCHAR", "", "run that published the release"),
         Column("release_id", "VARCHAR", "", "id, the same for the same declared question"),
-        Column("measure", "VARCHAR", "", "'kpi', 'journeys', 'trials', 'diagnostics', 'media' or 'credit'"),
+        Column("measure", "VARCHAR", "", "'kpi', 'journeys', 'trials', 'diagnostics', 'media', 'credit' or 'levels'"),
         Column("block", "VARCHAR", "", "privacy block (fiscal quarter)"),
         _PERIOD,
         Column("vector", "VARCHAR", "", "bounded vector inside the release"),

@@ -43,17 +43,8 @@ from privacy.bounding import bounded, lost, totals
 from privacy.inputs import Question
 from privacy.kpi import span_events
 from privacy.people import CONVERSION, TOUCH_KINDS, People, Statement, loaded, sql
-from privacy.policy import (
-    CLIPPED,
-    CLIPPED_CAP,
-    MICROS,
-    CreditPolicy,
-    CreditRule,
-    FixedPoint,
-    LastNonDirect,
-    TimeDecay,
-    fixed_point,
-)
+from privacy.policy import CLIPPED, CLIPPED_CAP, MICROS, CreditPolicy, FixedPoint, fixed_point
+from privacy.rules import CreditRule, LastNonDirect, TimeDecay
 from privacy.vectors import Span, VectorPlan
 
 METHOD = 1

@@ -15,7 +15,7 @@ from contracts.calendar import Block
 from contracts.errors import ConfigError, InputError
 from contracts.evidence import Experiment
 from contracts.release import Measure
-from privacy import credit, diagnostics, journeys, kpi, media, trials
+from privacy import credit, diagnostics, journeys, kpi, levels, media, trials
 from privacy.bounding import linf_units
 from privacy.cadence import Batch
 from privacy.inputs import Question
@@ -25,7 +25,7 @@ from privacy.safety import check_integers
 from privacy.vectors import ReleasePlan, VectorPlan, canonical, digest, keys_hash
 
 SCHEMA_VERSION = 1
-WHOLE: tuple[Measure, ...] = ("diagnostics", "media", "credit")  # about a whole quarter, in one batch
+WHOLE: tuple[Measure, ...] = ("diagnostics", "media", "credit", "levels")  # about a whole quarter, in one batch
 
 
 def plan_releases(question: Question, policy: PrivacyPolicy) -> tuple[ReleasePlan, ...]:
@@ -80,6 +80,8 @@ def _batch_keys(
         return media.keys(weeks, question, policy.media, names)
     if measure == "credit":
         return credit.keys(question, names)
+    if measure == "levels":
+        return levels.keys(weeks, question, policy, names)
     return diagnostics.keys(question, names)
 
 
@@ -92,6 +94,8 @@ def _bounds(measure: str, policy: PrivacyPolicy) -> dict[str, Bound]:
         return policy.media.vectors()
     if measure == "credit":
         return policy.credit.vectors()
+    if measure == "levels":
+        return policy.levels.vectors(policy.kpi)
     return diagnostics.vectors(policy)
 
 
@@ -132,6 +136,8 @@ def _due(measure: str, block: Block, question: Question, policy: PrivacyPolicy) 
         _check_size(question, policy)
     if measure == "credit":
         credit.check_direct(question, policy.credit)
+    if measure == "levels":
+        levels.check(question, policy)
     return policy.batches(measure, block)
 
 
@@ -150,9 +156,8 @@ def _block_plan(measure: Measure, block: Block, batch: Batch, question: Question
         )
         for name, b in bounds.items()
     )
-    method = {"kpi": kpi, "journeys": journeys, "diagnostics": diagnostics, "media": media, "credit": credit}[
-        measure
-    ].METHOD
+    modules = {"kpi": kpi, "journeys": journeys, "diagnostics": diagnostics, "media": media, "credit": credit}
+    method = (modules | {"levels": levels})[measure].METHOD
     extra: dict[str, Any] = {"weeks": [w.isoformat() for w in weeks], "week_start": question.week_start}
     if measure == "journeys":
         extra["max_touches"] = policy.journeys.max_touches

@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 
 from contracts.errors import LedgerError, PrivacyError, WorkspaceError
-from privacy import credit, diagnostics, files, journeys, kpi, media, trials
+from privacy import credit, diagnostics, files, journeys, kpi, levels, media, trials
 from privacy.bounding import linf_units
 from privacy.chain import LedgerPaths
 from privacy.disk import file_hash, full_disk, only_one, preallocate, private_folder, sync_folder, write_into
@@ -230,6 +230,8 @@ def exact_vectors(
         return media.exact(people, here, question, policy.media, plan.vectors)
     if plan.measure == "credit":
         return credit.exact(people, here, question, policy.credit, plan.vectors)
+    if plan.measure == "levels":
+        return levels.exact(people, here, question, policy, plan.vectors)
     spans = tuple(span(b.weeks) for b in policy.batches("kpi", block))
     return diagnostics.exact(people, here, spans, policy, plan.vectors)
 

@@ -7,19 +7,9 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from privacy.cadence import PACED, Cadence, Part
-from privacy.policy import (
-    Bound,
-    CreditPolicy,
-    CreditRule,
-    JourneyPolicy,
-    LastNonDirect,
-    MediaPolicy,
-    PositionWeights,
-    PrivacyPolicy,
-    TimeDecay,
-    TrialPolicy,
-)
+from privacy.policy import Bound, CreditPolicy, JourneyPolicy, LevelPolicy, MediaPolicy, PrivacyPolicy, TrialPolicy
 from privacy.rawzone import DEFAULT_DAYS
+from privacy.rules import CreditRule, LastNonDirect, PositionWeights, TimeDecay
 from workflow.config_base import Name, Section, Share
 
 _POLICY = PrivacyPolicy()  # the defaults have one owner: the privacy room
@@ -38,6 +28,7 @@ class Shares(Section):
     reserve: Share = _POLICY.shares["reserve"]
     media: Share = 0.0
     credit: Share = 0.0
+    levels: Share = 0.0
 
     @model_validator(mode="after")
     def _sum(self) -> Shares:
@@ -132,6 +123,21 @@ class MediaBounds(Section):
         return MediaPolicy(tuple(self.channels), self.impressions.policy(), self.clicks.policy(), self.clipped_share)
 
 
+class LevelBounds(Section):
+    """Totals of regions, the nation and whole quarters; read where privacy.shares.levels > 0."""
+
+    regions: dict[str, list[Name]] = {}
+    region: Share = _POLICY.levels.region
+    nation: Share = _POLICY.levels.nation
+    quarter: Share = _POLICY.levels.quarter
+    quarter_bounds: Annotated[float, Field(ge=1, le=14)] = _POLICY.levels.quarter_bounds
+
+    def policy(self) -> LevelPolicy:
+        """As the privacy room reads it."""
+        regions = {name: tuple(geos) for name, geos in self.regions.items()}
+        return LevelPolicy(regions, self.region, self.nation, self.quarter, self.quarter_bounds)
+
+
 class CreditRuleTable(Section):
     """One rule of [privacy.credit.rules]: its kind, and the parameters of that kind only."""
 
@@ -198,6 +204,7 @@ class Privacy(Section):
     cadence: Pace = Pace()
     media: MediaBounds = MediaBounds()
     credit: CreditBounds = CreditBounds()
+    levels: LevelBounds = LevelBounds()
     bounding: Literal["l2", "l0_linf"] = "l2"
     engine: Literal["duckdb", "spark"] = "duckdb"  # of the measures; both give the same numbers
 
@@ -222,5 +229,6 @@ class Privacy(Section):
             cadence={measure: self.cadence.cadence(measure) for measure in PACED},
             media=self.media.policy(),
             credit=self.credit.policy(),
+            levels=self.levels.policy(),
             bounding=self.bounding,
         )

@@ -24,6 +24,7 @@ from workflow.paths import Workspace, ensure_secret
 OFF = {
     "media": "0: off. Only for impressions and clicks that exist nowhere as a public number; see docs/privacy.md",
     "credit": "0: off. Time decay, last non-direct and position rules person by person; see docs/privacy.md",
+    "levels": "0: off. Totals of regions, the nation and quarters with noise of their own; see docs/privacy.md",
 }
 JOURNEY_NOTES = {
     "max_touches": "longer journeys keep their last touches",

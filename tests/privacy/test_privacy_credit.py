@@ -15,7 +15,8 @@ import pytest
 from contracts.errors import ConfigError
 from privacy import credit
 from privacy.plan import plan_releases, release_keys
-from privacy.policy import Bound, CreditPolicy, LastNonDirect, PositionWeights, PrivacyPolicy, TimeDecay
+from privacy.policy import Bound, CreditPolicy, PrivacyPolicy
+from privacy.rules import LastNonDirect, PositionWeights, TimeDecay
 
 Q1, Q2 = "quarter-2024-01-01", "quarter-2024-04-01"
 RULES = {

@@ -175,7 +175,7 @@ def mutate(monkeypatch) -> Iterator[dict[str, object]]:  # type: ignore[no-untyp
     """Mutants of the code, by name."""
     honest, fixed = mechanism.add_noise, {}
 
-    def unbounded(rows, bound, cells):  # type: ignore[no-untyped-def]
+    def unbounded(rows, bound, cells, l0=0):  # type: ignore[no-untyped-def]
         return rows.group_by(["person", "cell"]).agg(x=total(rows.x))
 
     def same_every_call(exact, sigma):  # type: ignore[no-untyped-def]
@@ -196,7 +196,7 @@ def mutate(monkeypatch) -> Iterator[dict[str, object]]:  # type: ignore[no-untyp
     yield {
         "sigma x 0.95": lambda: monkeypatch.setattr(mechanism, "add_noise", lambda x, s: honest(x, 0.95 * s)),
         "no bound": lambda: monkeypatch.setattr(kpi, "bounded", unbounded),
-        "C x 1.41": lambda: monkeypatch.setattr(kpi, "bounded", lambda r, b, c: bounded(r, round(1.41 * b), c)),
+        "C x 1.41": lambda: monkeypatch.setattr(kpi, "bounded", lambda r, b, c, l0=0: bounded(r, round(1.41 * b), c)),
         "one draw for all": lambda: monkeypatch.setattr(mechanism, "add_noise", same_every_call),
         "one draw for two vectors": lambda: monkeypatch.setattr(mechanism, "add_noise", same_for_vectors),
         "one draw for all cells": lambda: monkeypatch.setattr(mechanism, "add_noise", same_in_cells),
