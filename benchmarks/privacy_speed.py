@@ -1,12 +1,12 @@
-"""What the privacy boundary costs: load to release, bounding beside a plain group-by, memory at size, Spark beside DuckDB.
+"""What the privacy boundary costs: load to release, bounding beside a plain group-by, memory, Spark beside DuckDB.
 
     python -m benchmarks.privacy_speed release --events 10000000 --people 1000000
     python -m benchmarks.privacy_speed bounding --events 10000000 --people 1000000
     python -m benchmarks.privacy_speed spark --events 1000000 --people 100000
 
-Events are made by DuckDB, half of them by people chosen evenly and half by a heavy tail; 120 cohorts x 13 weeks = 1,560
-cells. CPU is the time of this process and its threads; memory is the largest resident size. Load of the machine inflates
-both CPU and wall time, so the load is printed, and `bounding` compares within one run.
+Events are made by DuckDB, half of them by people chosen evenly and half by a heavy tail; 120 cohorts x 13 weeks make
+1,560 cells. CPU is the time of this process and its threads; memory is the largest resident size. Load of the machine
+inflates both CPU and wall time, so the load is printed, and `bounding` compares within one run.
 """
 
 from __future__ import annotations
@@ -38,21 +38,23 @@ WITH drawn AS (
     SELECT i, hash(i, 1) / 18446744073709551616.0 AS u, hash(i, 2) % 2 AS even, hash(i, 3) AS h, hash(i, 4) AS g
     FROM range({first}, {last}) t(i)
 ), told AS (
-    SELECT *, floor({people} * CASE WHEN even = 0 THEN u ELSE u * u * u END)::BIGINT AS person, h % 100 AS kind FROM drawn
+    SELECT *, floor({people} * CASE WHEN even = 0 THEN u ELSE u * u * u END)::BIGINT AS person, h % 100 AS kind
+    FROM drawn
 )
 SELECT 'e' || lpad(i::VARCHAR, 10, '0') AS event_id, 'u' || lpad(person::VARCHAR, 9, '0') AS user_id,
     make_timestamp(1704067200000000 + (g % (91::UBIGINT * 86400000000))::BIGINT) AS ts,
     CASE WHEN kind < 60 THEN 'impression' WHEN kind < 75 THEN 'click' WHEN kind < 90 THEN 'visit' ELSE 'conversion' END
         AS event,
-    CASE WHEN kind < 90 THEN 'c' || (h // 100 % 6)::VARCHAR END AS channel, 'g' || (hash(person, 9) % 119)::VARCHAR AS geo,
-    CASE WHEN kind >= 90 THEN round(exp(3 + 2.4 * (g % 1000003 / 1000003.0 - 0.5)) * (1 + 9 * (g % 97 = 0)::INTEGER), 2) END
-        AS value,
+    CASE WHEN kind < 90 THEN 'c' || (h // 100 % 6)::VARCHAR END AS channel,
+    'g' || (hash(person, 9) % 119)::VARCHAR AS geo,
+    CASE WHEN kind >= 90 THEN round(exp(3 + 2.4 * (g % 1000003 / 1000003.0 - 0.5)) * (1 + 9 * (g % 97 = 0)::INTEGER), 2)
+        END AS value,
     CASE WHEN kind >= 90 THEN 'USD' END AS currency, hash(person, 9) // 1000 % 100 < 92 AS consent, h // 1000 % 200 > 0
         AS valid
 FROM told
 """
 PLAIN = "SELECT geo * 13 + week AS cell, count(*) FILTER (kind = 3), sum(micros) FROM events GROUP BY cell"
-PLAIN_DISTINCT = "SELECT geo * 13 + week, count(*) FILTER (kind = 3), sum(micros), count(DISTINCT person) FROM events GROUP BY 1"
+PLAIN_DISTINCT = PLAIN.replace("sum(micros)", "sum(micros), count(DISTINCT person)")
 HOMES = """SELECT person, 0::BIGINT AS block, arg_min(geo, seq) AS geo, bit_or(1::BIGINT << week) AS weeks FROM events
 GROUP BY person"""
 
@@ -96,20 +98,21 @@ def release(folder: Path, events: int, part_rows: int) -> None:
     plans = plan_releases(question(), policy)
     with tempfile.TemporaryDirectory(dir=folder.parent) as name, clock("load to release of kpi", events):
         root = Path(name)
-        settings = {"ledger": LedgerPaths(root / "ledger.sqlite", root / "head"), "secret": SECRET, "now": NOW}
         publish_releases(
-            plans, inputs_of(folder), policy, question(), releases_dir=root / "releases", raw_dir=root / "raw",
-            run_id="benchmark", part_rows=part_rows, **settings,
+            plans, inputs_of(folder), policy, question(), ledger=LedgerPaths(root / "ledger.sqlite", root / "head"),
+            releases_dir=root / "releases", raw_dir=root / "raw", secret=SECRET, run_id="benchmark", now=NOW,
+            part_rows=part_rows,
         )  # fmt: skip
     print(f"  largest resident size {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.2f} GB", flush=True)
 
 
 def bounding(folder: Path, events: int, part_rows: int) -> None:
-    """Bounding of the three kpi vectors from normalised Parquet, beside a plain group-by of the same file, in one run."""
+    """Bounding of the three kpi vectors from normalised Parquet, and a plain group-by of the same files, in one run."""
     normal = folder.parent / "normalised"
     normal.mkdir(exist_ok=True)
     files = []
-    with load_people(inputs_of(folder), question(), LoadSettings(NOW, folder.parent / "raw", SECRET, part_rows=part_rows)) as crowd:
+    settings = LoadSettings(NOW, folder.parent / "raw", SECRET, part_rows=part_rows)
+    with load_people(inputs_of(folder), question(), settings) as crowd:
         for part, _ in enumerate(crowd.each()):
             files.append(normal / f"{part:04}.parquet")
             crowd.con.execute(f"COPY events TO '{files[-1]}' (FORMAT parquet, COMPRESSION zstd)")
@@ -147,9 +150,7 @@ def spark(folder: Path, events: int, part_rows: int) -> None:
     for engine in engines:
         settings = LoadSettings(NOW, folder.parent / "raw", SECRET, part_rows=part_rows, engine=engine)
         with clock(engine, events), load_people(inputs_of(folder), question(), settings) as crowd:
-            found[engine] = [
-                units for p in plans for units in exact_totals(p, crowd, policy, question()).values()
-            ]
+            found[engine] = [units for p in plans for units in exact_totals(p, crowd, policy, question()).values()]
     equal = all(a.dtype == b.dtype and (a == b).all() for a, b in zip(found["duckdb"], found["spark"], strict=True))
     cells = sum(len(a) for a in found["duckdb"])
     print(f"  {len(found['duckdb'])} vectors, {cells:,} cells: {'the same bits' if equal else 'DIFFERENT'}")
@@ -159,9 +160,8 @@ def spark(folder: Path, events: int, part_rows: int) -> None:
 
 def main() -> None:
     """Makes the events, runs one step, takes everything away."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.privacy_speed", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    plain = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser("python -m benchmarks.privacy_speed", description=__doc__, formatter_class=plain)
     parser.add_argument("step", choices=("release", "bounding", "spark"))
     parser.add_argument("--events", type=int, default=1_000_000)
     parser.add_argument("--people", type=int, default=100_000)

@@ -44,7 +44,7 @@ def instant(zone: str, native: tuple[str, str] | None) -> str:
         # nanosecond types have few functions; microseconds are what is kept anyway
         aware = "TIME ZONE" in kind or "TZ" in kind
         micro = f"{expression}::{'TIMESTAMPTZ' if aware else 'TIMESTAMP'}"
-        value = f"epoch_us({micro})" if aware else f"epoch_us(timezone({place}, {micro}))"
+        value = f"epoch_us({micro})" if aware or zone == "UTC" else f"epoch_us(timezone({place}, {micro}))"
         return f"CASE WHEN isfinite({micro}) THEN {value} END"
     return (
         f"CASE WHEN NOT regexp_full_match(ts, {quote(event.ISO)}) THEN NULL "
@@ -122,6 +122,7 @@ def micros() -> str:
     scaled = f"((amount::DECIMAL(26,6) * {MICROS}::DECIMAL(8,0))::HUGEINT * rate + {RATE_UNIT // 2}) // {RATE_UNIT}"
     return (
         f"CASE WHEN kind <> {CONVERSION} THEN 0 WHEN amount IS NULL THEN NULL "
+        f"WHEN amount > 0 AND rate = {RATE_UNIT} THEN (amount * {MICROS})::BIGINT "
         f"WHEN amount > 0 THEN least({scaled}, {2**60})::BIGINT ELSE 0 END"
     )
 

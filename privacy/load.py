@@ -47,7 +47,7 @@ from privacy.spool import Spool
 
 EngineName = Literal["duckdb", "spark"]  # of the measures; both give the same bits
 MIN_SECRET = 16  # bytes
-PART_ROWS = 1_000_000  # rows that one partition should hold, measured in docs/decisions/0110
+PART_ROWS = 1_000_000  # rows that one partition should hold, measured in docs/decisions/0120
 MAX_PARTS = 500  # open files
 _BAD = "(file INTEGER, row BIGINT, reason VARCHAR, raw VARCHAR)"
 

@@ -93,12 +93,11 @@ def _persons(con: duckdb.DuckDBPyConnection, events: pa.Table | None, assignment
         if table is None:
             table = _nothing(con, name)
         staged = table.drop_columns("user_id").append_column("person", pa.array(numbers))
-        con.register(f"staged_{name}", staged.filter(pa.array(numbers != FORGOTTEN)) if _some(numbers) else staged)
-        con.execute(f"INSERT INTO read_rows SELECT '{name}', count(*) FROM staged_{name}")
-
-
-def _some(numbers: np.ndarray) -> bool:
-    return bool((numbers == FORGOTTEN).any())
+        forgotten = numbers == FORGOTTEN
+        if forgotten.any():
+            staged = staged.filter(pa.array(~forgotten))
+        con.register(f"staged_{name}", staged)
+        con.execute("INSERT INTO read_rows VALUES (?, ?)", [name, staged.num_rows])
 
 
 _EMPTY = {

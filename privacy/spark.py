@@ -35,6 +35,8 @@ _LOCAL = {
     "spark.driver.bindAddress": "127.0.0.1",
     "spark.driver.host": "127.0.0.1",
     "spark.sql.shuffle.partitions": "2",
+    "spark.sql.codegen.wholeStage": "false",  # compiling costs more than it saves at the size of one machine
+    "spark.sql.adaptive.enabled": "false",
 }
 
 

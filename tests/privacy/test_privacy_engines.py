@@ -1,9 +1,13 @@
-"""T2: DuckDB and Spark return the same bits for every vector of every measure; the number of partitions changes none."""
+"""
+
+T2: DuckDB and Spark return the same bits for every vector of every measure; the number of partitions changes none.
+"""
 
 from __future__ import annotations
 
 import importlib.util
 import shutil
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,11 +16,16 @@ from typing import Any
 import duckdb
 import numpy as np
 import pytest
-from privacy_worlds import World, question
+from privacy_worlds import NOW, SECRET, World, question
 
 from contracts.errors import WorkspaceError
+from privacy import bounding, kpi
+from privacy.load import LoadSettings, load_people
+from privacy.people import sql
+from privacy.policy import MICROS, fixed_point
 from privacy.room import Bound, JourneyPolicy, PrivacyPolicy, TrialPolicy
 from privacy.spark import spark_engine
+from privacy.vectors import Span, VectorPlan
 
 SHARES = {"kpi": 0.3, "journeys": 0.2, "trials": 0.1, "diagnostics": 0.1, "media": 0.1, "credit": 0.1}
 TIGHT = PrivacyPolicy(
@@ -36,9 +45,12 @@ SELECT CASE WHEN h % 50 = 0 THEN 'copy' || i % 997 ELSE 'e' || i END AS event_id
     ['north', 'south', 'mars'][h // 19 % 3 + 1] AS geo,
     round(exp(3 + 2 * u), 3) AS value, 'USD' AS currency,
     CASE WHEN h // 23 % 40 > 0 THEN h // 29 % 500 > 0 END AS consent, h // 31 % 90 > 0 AS valid
-FROM (SELECT i, hash(i, {seed}) % 1000003 AS u0, (hash(i, {seed} + 1) >> 2)::BIGINT AS h, u0 / 1000003.0 AS u FROM range({rows}) t(i))
+FROM (SELECT i, hash(i, {seed}) % 1000003 AS u0, (hash(i, {seed} + 1) >> 2)::BIGINT AS h, u0 / 1000003.0 AS u FROM
+range({rows}) t(i))
 """
-GROUPS = "SELECT 'u' || i AS user_id, 'holdout' AS experiment, ['control', 'treated'][i % 2 + 1] AS arm FROM range({people}) t(i)"
+GROUPS = """
+SELECT 'u' || i AS user_id, 'holdout' AS experiment, ['control', 'treated'][i % 2 + 1] AS arm FROM range({people}) t(i)
+"""
 
 
 @pytest.fixture
@@ -73,6 +85,20 @@ def test_the_number_of_partitions_changes_nothing(crowded, policy) -> None:  # t
         same(whole, replace(here, part_rows=part_rows).exact(inputs))
 
 
+@pytest.mark.parametrize(("first", "weeks", "bound"), [(0, 13, 2.0), (3, 1, 0.5), (5, 6, 60.0)])
+def test_active_people_by_bits_equal_those_by_rows(crowded, first, weeks, bound) -> None:  # type: ignore[no-untyped-def]
+    """The short way of active people and the general one give the same units."""
+    here, inputs = crowded(6_000, 400)
+    fixed = fixed_point(bound)
+    vector = VectorPlan("active_users", bound, fixed.units, fixed.step, MICROS, 3 * weeks, 1, 1.0)
+    span = Span(0, first, weeks)
+    general = sql(bounding.totals(bounding.bounded(kpi.rows(span, vector.name, fixed), fixed.units, weeks)))
+    with load_people(inputs, here.question, LoadSettings(NOW, here.root / "raw", SECRET)) as crowd:
+        (people,) = crowd.each()
+        short, long = people.vector(kpi.statement(span, vector), 3 * weeks), people.vector(general, 3 * weeks)
+    assert (short == long).all() and short.sum() > 0
+
+
 @pytest.fixture(scope="session")
 def spark() -> Iterator[None]:
     """Spark and Java, or a skip."""
@@ -83,19 +109,35 @@ def spark() -> Iterator[None]:
     yield
 
 
-def test_spark_returns_the_same_bits(crowded, spark) -> None:  # type: ignore[no-untyped-def]
-    """10^5 rows, every measure, one quarter."""
-    whole = question()
+def one_quarter(here: World) -> World:
+    """The same world, asked about its first quarter; the test lies in it."""
+    whole = here.question
     block = whole.blocks[0]
     test = replace(whole.experiments[0], end=block.weeks[-1])
-    here, inputs = crowded(100_000, 8_000)
-    here = replace(here, question=replace(whole, blocks=(block,), experiments=(test,)))
+    return replace(here, question=replace(whole, blocks=(block,), experiments=(test,)))
+
+
+def test_spark_returns_the_same_bits(crowded, spark) -> None:  # type: ignore[no-untyped-def]
+    """10^5 rows, one quarter, every way of bounding: by norm, by cells, one scale for counts, clipped mass, trials."""
+    policy = replace(
+        TIGHT,
+        shares={"kpi": 0.3, "journeys": 0.2, "trials": 0.1, "diagnostics": 0.1},
+        kpi=TIGHT.kpi | {"active_users": Bound(2, 0.1, 3)},
+        journeys=JourneyPolicy(4, Bound(2.5, 0.35), Bound(2, 0), Bound(30, 0.15), Bound(1.2, 0)),
+    )
+    here, inputs = crowded(100_000, 8_000, policy)
+    here = one_quarter(here)
+    same(here.exact(inputs), replace(here, engine="spark").exact(inputs))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("bounding", ["l2", "l0_linf"])
+def test_spark_returns_the_same_bits_for_every_vector(crowded, spark, bounding) -> None:  # type: ignore[no-untyped-def]
+    here, inputs = crowded(20_000, 2_000, replace(TIGHT, bounding=bounding))
     same(here.exact(inputs), replace(here, engine="spark").exact(inputs))
 
 
 def test_without_spark_the_sentence_names_the_way_out(tmp_path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
-    import sys
-
     monkeypatch.setitem(sys.modules, "pyspark.sql", None)
     monkeypatch.setitem(sys.modules, "pyspark", None)
     with (
