@@ -24,22 +24,34 @@ import pandas as pd
 import pytest
 from privacy_worlds import NOW, SECRET
 
-from privacy import credit, diagnostics, journeys, kpi, media, trials
+from privacy import credit, diagnostics, journeys, kpi, levels, media, trials
 from privacy.bounding import per_cell, total
 from privacy.load import LoadSettings, load_people
 from privacy.people import People, Statement, loaded, sql
 from privacy.plan import plan_releases
-from privacy.policy import Bound, CreditPolicy, JourneyPolicy, MediaPolicy, PrivacyPolicy, TrialPolicy, fixed_point
+from privacy.policy import (
+    Bound,
+    CreditPolicy,
+    JourneyPolicy,
+    LevelPolicy,
+    MediaPolicy,
+    PrivacyPolicy,
+    TrialPolicy,
+    fixed_point,
+)
 from privacy.publish import exact_vectors
 from privacy.rules import LastNonDirect, PositionWeights, TimeDecay
 
-MEASURES = (kpi, journeys, trials, diagnostics, media, credit)
+MEASURES = (kpi, journeys, trials, diagnostics, media, credit, levels)
 
 TIGHT = PrivacyPolicy(
     kpi={"conversions": Bound(1.5, 0.7), "revenue": Bound(20, 0.2), "active_users": Bound(2, 0.1)},
     journeys=JourneyPolicy(3, Bound(2.5, 0.3), Bound(2, 0.3), Bound(30, 0.15), Bound(1.2, 0.15), 0.1),
     trials=TrialPolicy(visits=2, conversions=1, revenue=50),
-    shares={"kpi": 0.3, "journeys": 0.2, "trials": 0.15, "diagnostics": 0.1, "media": 0.1, "credit": 0.15},
+    shares={
+        "kpi": 0.2, "journeys": 0.2, "trials": 0.15, "diagnostics": 0.1, "media": 0.1, "credit": 0.15, "levels": 0.1,
+    },
+    levels=LevelPolicy({"main": ("north", "south")}),
     media=MediaPolicy(("search", "video"), Bound(1.5, 0.5), Bound(0.9, 0.45)),
     credit=CreditPolicy(
         20, 5, Bound(1.3, 0.6), Bound(25, 0.35), 0.05,
@@ -76,9 +88,9 @@ def adversarial(rng: np.random.Generator, size: int) -> list[dict[str, str]]:
 
 def touched_cells(measure: str, name: str, cells: int) -> int:
     """Most cells that one person can touch, from the public keys."""
-    if name.startswith("clipped:") or name == "cohort":
+    if name.startswith(("clipped:", "quarter:")) or name == "cohort":
         return 1
-    known = {"kpi": 13, "media": 13 * 2, "trials": len(trials.COMPONENTS), "diagnostics": 3}
+    known = {"kpi": 13, "levels": 13, "media": 13 * 2, "trials": len(trials.COMPONENTS), "diagnostics": 3}
     return min(known.get(measure, cells), cells, 1024)
 
 
@@ -282,7 +294,7 @@ def test_removing_anybody_of_many(world, make_question) -> None:  # type: ignore
     assert check_full_path(small_world(world, make_question), datasets=20, neighbours=10, size=1000) > 0.999
 
 
-@pytest.mark.parametrize("module", [kpi, journeys, media, credit], ids=lambda m: m.__name__)
+@pytest.mark.parametrize("module", [kpi, journeys, media, credit, levels], ids=lambda m: m.__name__)
 def test_the_test_above_sees_a_missing_bound(world, make_question, monkeypatch, module) -> None:  # type: ignore[no-untyped-def]
     """Mutant of every measure: cells are clipped, but the vector is not scaled."""
     name = module.__name__.removeprefix("privacy.")
