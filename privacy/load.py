@@ -111,6 +111,8 @@ def load_people(inputs: PeopleInputs, question: Question, settings: LoadSettings
         _finish(load, events, assignments)
         with ExitStack() as stack:
             engine_of = stack.enter_context(spark_engine(settings.raw_dir)) if settings.engine == "spark" else None
+            if engine_of is not None and parts == 1:
+                engine_of.show({name: query(con, f"FROM t_{name}").to_arrow_table() for name in STORED})
             yield Crowd(con, spool, parts, inputs.conversion_is_touch, version, engine_of)
     except duckdb.OutOfMemoryException as error:
         raise WorkspaceError(

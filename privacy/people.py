@@ -18,7 +18,6 @@ import numpy as np
 import pyarrow as pa
 
 from contracts.errors import PrivacyError
-from privacy.sources import query
 from privacy.spool import Spool
 
 KINDS = ("impression", "click", "visit", "conversion")
@@ -168,10 +167,8 @@ class Crowd:
         """Hands out one partition at a time; the one before it is gone then."""
         engine = self.engine or DuckEngine(self.con)
         for part in range(self.parts):
-            if self.parts > 1:
+            if self.parts > 1:  # else the engine has shown the only partition since it was settled
                 engine.show({name: self._kept(name, part) for name in LOADED})
-            elif self.engine is not None:  # else DuckDB holds the tables since they were settled
-                engine.show({name: query(self.con, f"FROM t_{name}").to_arrow_table() for name in LOADED})
             yield People(engine, self.conversion_is_touch)
 
     def _kept(self, name: str, part: int) -> pa.Table:
