@@ -45,7 +45,7 @@ def test_tests_share_the_grant_of_trials() -> None:
     assert none.user_lift is None and none.geo_lift is not None
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(st.floats(0.01, 5), st.floats(1.1, 10))
 def test_more_rho_never_buys_less(rho: float, factor: float) -> None:
     less, more = forecasts(PrivacyPolicy(), (rho, rho * factor), Sizes((100.0,)))
