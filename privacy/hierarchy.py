@@ -33,10 +33,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 
 from contracts.errors import ContractError
+from contracts.release import Release
 
 NATION = "nation"
+COLUMNS = ("metric", "level", "area", "week", "value", "variance", "consistent", "consistent_variance")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,3 +90,46 @@ def reconcile(measured: np.ndarray, variance: np.ndarray, design: np.ndarray) ->
     inverse = np.linalg.inv(r)
     leaves = inverse @ (q.T @ (z / np.sqrt(d)))
     return Reconciled(leaves, inverse @ inverse.T, h @ leaves, d * (q**2).sum(axis=1))
+
+
+def consistent(kpi: Release, levels: Release) -> pd.DataFrame:
+    """The derived table of one block: every weekly cell of geos, regions and the nation, as released and reconciled.
+
+    Columns `COLUMNS`; metric units. Not for modelling: the reconciled figures of one week are correlated. Raises
+    ContractError when the two releases are not of one block, or do not hold the same weeks.
+    """
+    if (kpi.measure, levels.measure) != ("kpi", "levels") or kpi.block != levels.block:
+        raise ContractError(
+            f"a kpi and a levels release of one block are needed; got {kpi.measure!r} of {kpi.block} and "
+            f"{levels.measure!r} of {levels.block}."
+        )
+    regions: Mapping[str, Sequence[str]] = levels.metadata["spec"]["regions"]
+    frames = []
+    for name in levels.table["vector"].unique():
+        level, metric = str(name).split(":")
+        if level == "nation":
+            frames.append(_one_metric(metric, kpi.vector(metric), levels, regions))
+    if not frames:
+        raise ContractError(f"release {levels.release_id!r} holds no national level; nothing can be reconciled.")
+    return pd.concat(frames, ignore_index=True)
+
+
+def _one_metric(
+    metric: str, leaves: pd.DataFrame, levels: Release, regions: Mapping[str, Sequence[str]]
+) -> pd.DataFrame:
+    geos = tuple(dict.fromkeys(map(str, leaves["geo"])))
+    parts = [leaves.rename(columns={"geo": "area"}).assign(level="geo")]
+    held = set(levels.table["vector"])
+    parts += [levels.vector(f"{level}:{metric}") for level in ("region", "nation") if f"{level}:{metric}" in held]
+    cells = pd.concat(parts, ignore_index=True)[["level", "area", "week", "value", "variance"]]
+    members = {("geo", g): (g,) for g in geos} | {("region", r): tuple(g) for r, g in regions.items()}
+    members[("nation", NATION)] = geos
+    out = []
+    for week, table in cells.groupby("week", sort=True):
+        if table[table["level"] == "geo"]["area"].tolist() != list(geos) or "nation" not in set(table["level"]):
+            raise ContractError(f"levels release {levels.release_id!r} and kpi differ in their cells of week {week}.")
+        rows = list(zip(table["level"], table["area"], strict=True))
+        h = design(geos, {" ".join(row): members[row] for row in rows})
+        found = reconcile(table["value"].to_numpy(), table["variance"].to_numpy(), h)
+        out.append(table.assign(consistent=found.values, consistent_variance=found.variances))
+    return pd.concat(out, ignore_index=True).assign(metric=metric)[list(COLUMNS)]

@@ -29,13 +29,13 @@ import pandas as pd
 from contracts.errors import ConfigError
 from privacy import kpi
 from privacy.bounding import bounded, totals
+from privacy.hierarchy import NATION
 from privacy.inputs import Question
 from privacy.people import People, Statement, sql
 from privacy.policy import FixedPoint, PrivacyPolicy
 from privacy.vectors import Span, VectorPlan
 
 METHOD = 1
-NATION = "nation"
 
 
 def check(question: Question, policy: PrivacyPolicy) -> None:

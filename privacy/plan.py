@@ -163,6 +163,8 @@ def _block_plan(measure: Measure, block: Block, batch: Batch, question: Question
         extra["max_touches"] = policy.journeys.max_touches
     if measure == "credit":
         extra["credit"] = credit.declared(policy.credit)
+    if measure == "levels":
+        extra["regions"] = {name: list(geos) for name, geos in policy.levels.regions.items()}
     if measure == "diagnostics":  # what was clipped depends on the bounds of kpi
         extra["kpi_bounds"] = {n: fixed_point(b.bound).units * fixed_point(b.bound).step for n, b in policy.kpi.items()}
         parts = [[w.isoformat() for w in b.weeks] for b in policy.batches("kpi", block)]

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import date
 
 import numpy as np
 import pytest
 
-from contracts.errors import ConfigError
-from privacy.hierarchy import design, reconcile
+from contracts.errors import ConfigError, ContractError
+from privacy.hierarchy import consistent
 from privacy.plan import plan_releases, release_keys
 from privacy.policy import Bound, LevelPolicy, PrivacyPolicy
 from privacy.room import read_release
@@ -77,21 +76,30 @@ def test_every_level_has_the_sensitivity_of_kpi_and_its_own_price(make_question,
 
 def test_released_levels_can_be_made_to_agree(world, make_event, no_trial, make_question) -> None:  # type: ignore[no-untyped-def]
     """From two release files to one consistent table per week, with smaller variances than either."""
-    here = world(policy=TIGHT, question=make_question(**no_trial))
+    regions = {"south": ("south",), "main": ("north", "other")}  # not in the order of the alphabet; one named as a geo
+    policy = replace(TIGHT, levels=LevelPolicy(regions))
+    here = world(policy=policy, question=make_question(**no_trial))
     paths = here.publish(here.inputs(here.write(crowd(make_event))))
     releases = {(r.measure, r.block): r for r in map(read_release, paths)}
-    kpi, levels = releases["kpi", Q1].vector("conversions"), releases["levels", Q1]
-    areas = {"main": REGIONS["main"], "nation": tuple(here.question.cohorts)}
-    h = design(here.question.cohorts, {g: (g,) for g in here.question.cohorts} | areas)
-    for week in sorted(set(kpi["week"])):
-        parts = [kpi[kpi["week"] == week]]
-        for name in ("region:conversions", "nation:conversions"):
-            table = levels.vector(name)
-            parts.append(table[table["week"] == week])
-        z, d = (np.concatenate([p[c].to_numpy(float) for p in parts]) for c in ("value", "variance"))
-        out = reconcile(z, d, h)
-        assert out.values[-1] == pytest.approx(out.leaves.sum()) and (out.variances < d).all()
-    assert levels.vector("nation:conversions")["week"][0] == date(2024, 1, 1)
+    kpi, levels = releases["kpi", Q1], releases["levels", Q1]
+    table = consistent(kpi, levels)
+    assert len(table) == 3 * (3 + 2 + 1) * 13 and (table["consistent_variance"] < table["variance"]).all()
+    for _, week in table.groupby(["metric", "week"]):
+        found = week.set_index(["level", "area"])["consistent"]
+        assert found["nation", "nation"] == pytest.approx(found["geo"].sum(), abs=1e-6)
+        assert found["region", "main"] == pytest.approx(found["geo"][["north", "other"]].sum(), abs=1e-6)
+        assert found["region", "south"] == pytest.approx(found["geo", "south"], abs=1e-6)
+    raw = table[(table["level"] == "nation") & (table["metric"] == "revenue")]
+    assert raw["value"].tolist() == levels.vector("nation:revenue")["value"].tolist(), "raw figures stay"
+    with pytest.raises(ContractError, match=r"of one block are needed; got 'kpi' of .*04-01 and 'levels' of .*01-01"):
+        consistent(releases["kpi", "quarter-2024-04-01"], levels)
+
+
+def test_the_members_of_a_region_are_part_of_the_id(make_question, no_trial) -> None:  # type: ignore[no-untyped-def]
+    question = make_question(**no_trial)
+    other = replace(TIGHT, levels=LevelPolicy({"main": ("north",)}))
+    ids = [{p.release_id for p in plan_releases(question, x) if p.measure == "levels"} for x in (TIGHT, other)]
+    assert not ids[0] & ids[1]
 
 
 def test_kpi_in_batches_is_refused(make_question, no_trial) -> None:  # type: ignore[no-untyped-def]
