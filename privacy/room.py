@@ -25,6 +25,7 @@ from privacy.check import CheckFigure, PeopleCheck, check_people
 from privacy.files import read_release
 from privacy.forecast import Cell, Forecast, Lift, Sizes, forecasts
 from privacy.forget import Forgotten, forget_person, list_beside, read_forgotten
+from privacy.hierarchy import consistent
 from privacy.inputs import FileSet, Fixed, HashOf, PeopleInputs, Question
 from privacy.ledger import charge_frame, open_ledger
 from privacy.load import PART_ROWS, EngineName, LoadSettings
@@ -41,9 +42,9 @@ __all__ = [
     "Block", "Bound", "Cadence", "Cell", "CheckFigure", "DEFAULT_DAYS", "Experiment", "FileSet", "Fixed", "Forecast",
     "Forgotten", "HashOf", "JourneyPolicy", "LedgerPaths", "Lift", "LoadSettings", "MEASURES", "Part", "PeopleCheck",
     "PeopleInputs", "PrivacyPolicy", "Progress", "Quarter", "Question", "Recorded", "ReleasePlan", "Sizes", "Subject",
-    "TrialPolicy", "VectorPlan", "Voided", "audit", "check_people", "epsilon_of", "fiscal_years", "forecasts",
-    "forget_person", "list_beside", "plan_releases", "publish_releases", "published_hashes", "read_charges",
-    "read_forgotten", "read_quarantine", "read_release", "read_spending", "release_keys", "require_private",
+    "TrialPolicy", "VectorPlan", "Voided", "audit", "check_people", "consistent", "epsilon_of", "fiscal_years",
+    "forecasts", "forget_person", "list_beside", "plan_releases", "publish_releases", "published_hashes",
+    "read_charges", "read_forgotten", "read_quarantine", "read_release", "read_spending", "release_keys", "require_private",
     "require_published", "verify_ledger", "void_release", "waiting", "worst_year",
 ]  # fmt: skip
 
