@@ -44,8 +44,8 @@ __all__ = [
     "PeopleInputs", "PrivacyPolicy", "Progress", "Quarter", "Question", "Recorded", "ReleasePlan", "Sizes", "Subject",
     "TrialPolicy", "VectorPlan", "Voided", "audit", "check_people", "consistent", "epsilon_of", "fiscal_years",
     "forecasts", "forget_person", "list_beside", "plan_releases", "publish_releases", "published_hashes",
-    "read_charges", "read_forgotten", "read_quarantine", "read_release", "read_spending", "release_keys", "require_private",
-    "require_published", "verify_ledger", "void_release", "waiting", "worst_year",
+    "read_charges", "read_forgotten", "read_quarantine", "read_release", "read_spending", "release_keys",
+    "require_private", "require_published", "verify_ledger", "void_release", "waiting", "worst_year",
 ]  # fmt: skip
 
 
