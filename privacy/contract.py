@@ -8,20 +8,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from decimal import Decimal
 
+from privacy import event
 from privacy.inputs import PeopleInputs
 from privacy.people import CONVERSION, KINDS
 from privacy.policy import MICROS
 from privacy.sources import quote
 
-EVENT_COLUMNS = ("event_id", "user_id", "ts", "event", "geo")  # required
-EVENT_OPTIONAL = ("channel", "value", "currency", "consent", "valid")
-EVENT_CARRIED = ("campaign", "schema_version")  # accepted in a mapping, not read yet
-ASSIGNMENT_COLUMNS = ("user_id", "experiment", "arm")
-ASSIGNMENT_OPTIONAL = ("consent",)
+EVENT_CARRIED = ("campaign",)  # accepted in a mapping, not read yet
+EVENT_COLUMNS = event.columns(event.EventRow, required=True)
+EVENT_OPTIONAL = tuple(c for c in event.columns(event.EventRow, required=False) if c not in EVENT_CARRIED)
+ASSIGNMENT_COLUMNS = event.columns(event.AssignmentRow, required=True)
+ASSIGNMENT_OPTIONAL = event.columns(event.AssignmentRow, required=False)
 NO_RATE = "currency without a rate"
 RATE_UNIT = 1_000_000_000
 DAY_US = 86_400_000_000
-_ISO = r"\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)? ?(Z|[+-]\d{2}(:?\d{2})?)?)?"
 _AWARE = r"[T ].*(Z|[+-]\d{2}(:?\d{2})?)$"
 
 
@@ -44,10 +44,10 @@ def instant(zone: str, native: tuple[str, str] | None) -> str:
         # nanosecond types have few functions; microseconds are what is kept anyway
         aware = "TIME ZONE" in kind or "TZ" in kind
         micro = f"{expression}::{'TIMESTAMPTZ' if aware else 'TIMESTAMP'}"
-        value = f"epoch_us({micro})" if aware else f"epoch_us(timezone({place}, {micro}))"
+        value = f"epoch_us({micro})" if aware or zone == "UTC" else f"epoch_us(timezone({place}, {micro}))"
         return f"CASE WHEN isfinite({micro}) THEN {value} END"
     return (
-        f"CASE WHEN NOT regexp_full_match(ts, {quote(_ISO)}) THEN NULL "
+        f"CASE WHEN NOT regexp_full_match(ts, {quote(event.ISO)}) THEN NULL "
         f"WHEN regexp_matches(ts, {quote(_AWARE)}) THEN epoch_us(TRY_CAST(ts AS TIMESTAMPTZ)) "
         f"ELSE epoch_us(timezone({place}, TRY_CAST(ts AS TIMESTAMP))) END"
     )
@@ -66,9 +66,21 @@ def kind_case() -> str:
     return "CASE lower(event) " + " ".join(f"WHEN '{k}' THEN {i}" for i, k in enumerate(KINDS)) + " END::TINYINT"
 
 
+def source_case() -> str:
+    """Rank of the source: 0 for the server, 1 for the client and for silence; NULL for anything else."""
+    ranks = " ".join(f"WHEN {quote(s)} THEN {i}" for i, s in enumerate(event.SOURCES))
+    return f"CASE lower(coalesce(source, 'client')) {ranks} END::TINYINT"
+
+
+def amount() -> str:
+    """The value as a decimal, or NULL. The engine would read '1_000' as a number; the contract does not."""
+    return "CASE WHEN NOT contains(value, '_') THEN TRY_CAST(value AS DECIMAL(18, 6)) END"
+
+
 def event_reason(now_us: int) -> str:
     """First reason why an event row is malformed, or NULL."""
     money = f"kind = {CONVERSION} AND value IS NOT NULL AND amount <> 0"
+    code = f"regexp_full_match(currency, {quote(event.CURRENCY)})"
     rules = (
         ("broken", "the row cannot be read"),
         ("user_id IS NULL", "user_id is empty"),
@@ -81,19 +93,40 @@ def event_reason(now_us: int) -> str:
         (f"instant > {now_us}", "ts lies in the future"),
         ("consent IS NOT NULL AND agrees IS NULL", "consent is neither true nor false"),
         ("valid IS NOT NULL AND counts IS NULL", "valid is neither true nor false"),
+        ("source_rank IS NULL", f"source is none of {', '.join(event.SOURCES)}"),
+        (
+            f"schema_version IS NOT NULL AND NOT regexp_full_match(schema_version, {quote(event.VERSION_PATTERN)})",
+            "schema_version is not 1 or 1.x",
+        ),
+        (
+            f"agrees = false AND ad_id IS NOT NULL AND NOT regexp_full_match(ad_id, {quote(event.NO_AD_ID)})",
+            "an advertising identifier stands on a row whose consent is denied",
+        ),
         (f"kind = {CONVERSION} AND value IS NOT NULL AND amount IS NULL", "value is not a number under 10^12"),
         (f"kind = {CONVERSION} AND amount < 0", "value is negative; refunds are not part of revenue"),
         (f"{money} AND currency IS NULL", "value without a currency"),
-        (f"{money} AND rate IS NULL AND NOT regexp_full_match(currency, '[A-Za-z]{{3}}')", "currency is not a code"),
+        (
+            f"{money} AND rate IS NULL AND NOT {code}",
+            "currency is not a code",
+        ),
         (f"{money} AND rate IS NULL", NO_RATE),
     )
     return "CASE " + " ".join(f"WHEN {test} THEN {quote(text)}" for test, text in rules) + " END"
 
 
 def micros() -> str:
-    """Revenue of a conversion in micro-units of the project's currency, rounded half up; 0 on other rows."""
-    scaled = f"((amount::DECIMAL(26,6) * {MICROS}::DECIMAL(8,0))::HUGEINT * rate + {RATE_UNIT // 2}) // {RATE_UNIT}"
-    return f"CASE WHEN kind = {CONVERSION} AND amount > 0 THEN least({scaled}, {2**60})::BIGINT ELSE 0 END"
+    """Revenue of a conversion in micro-units of the project's currency, rounded half up; 0 on other rows.
+
+    NULL where a conversion names no value, so that another copy of it may.
+    """
+    # a product of DECIMAL(18, 6) stays in 18 digits and overflows from one million on, so it is widened first
+    wide = f"amount::DECIMAL(26,6) * {MICROS}::DECIMAL(8,0)"
+    scaled = f"(({wide})::HUGEINT * rate + {RATE_UNIT // 2}) // {RATE_UNIT}"
+    return (
+        f"CASE WHEN kind <> {CONVERSION} THEN 0 WHEN amount IS NULL THEN NULL "
+        f"WHEN amount > 0 AND rate = {RATE_UNIT} THEN ({wide})::BIGINT "
+        f"WHEN amount > 0 THEN least({scaled}, {2**60})::BIGINT ELSE 0 END"
+    )
 
 
 def text_of(columns: Mapping[str, str | None]) -> str:

@@ -5,7 +5,11 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from contracts.errors import WorkspaceError
 
@@ -85,3 +89,19 @@ def file_hash(path: Path) -> str:
     """SHA-256 of a file."""
     with path.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+@contextmanager
+def only_one(lock: Path) -> Iterator[None]:
+    """Lets one process at a time publish: two would draw twice under one charge. Raises WorkspaceError."""
+    guard = FileLock(lock, timeout=0, mode=0o600)
+    try:
+        guard.acquire()
+    except Timeout as error:
+        raise WorkspaceError(
+            f"another process is publishing releases of this workspace ({lock}); wait for it to end."
+        ) from error
+    try:
+        yield
+    finally:
+        guard.release()

@@ -10,6 +10,7 @@ import hashlib
 import io
 import json
 import math
+import platform
 from collections.abc import Mapping
 from datetime import date
 from fractions import Fraction
@@ -25,10 +26,11 @@ import pyarrow.parquet as pq
 
 from contracts.errors import PrivacyError
 from contracts.release import NANO, Release, VectorSpec
-from privacy.vectors import VectorPlan
+from privacy.crossing import crossing
+from privacy.vectors import ReleasePlan, VectorPlan
 
 METADATA_KEY = b"plumbline"
-DEPENDENCIES = ("opendp", "duckdb", "ibis-framework", "numpy", "pyarrow")
+DEPENDENCIES = ("opendp", "duckdb", "ibis-framework", "sqlglot", "numpy", "pandas", "pyarrow", "tzdata")
 
 
 @cache
@@ -37,17 +39,32 @@ def code_hash() -> str:
     here = Path(__file__).resolve().parent
     seen = hashlib.sha256()
     for folder in (here, here.parent / "contracts"):
-        for path in sorted(folder.glob("*.py")):
-            seen.update(f"{folder.name}/{path.name}\n".encode() + path.read_bytes())
+        for path in sorted(folder.rglob("*.py")):
+            name = path.relative_to(here.parent).as_posix()
+            seen.update(f"{name}\n".encode() + path.read_bytes())
     return seen.hexdigest()
 
 
 @cache
-def dependency_hash() -> str:
-    """SHA-256 over the versions of the libraries that make a release."""
-    return hashlib.sha256(
-        json.dumps({name: packages.version(name) for name in DEPENDENCIES}, sort_keys=True).encode()
-    ).hexdigest()
+def dependencies() -> Mapping[str, str]:
+    """Versions of Python and of the libraries that make a release."""
+    return {name: packages.version(name) for name in DEPENDENCIES} | {"python": platform.python_version()}
+
+
+def dependency_hash(versions: Mapping[str, str]) -> str:
+    """SHA-256 over versions."""
+    return hashlib.sha256(json.dumps(dict(versions), sort_keys=True).encode()).hexdigest()
+
+
+def provenance(plan: ReleasePlan) -> dict[str, Any]:
+    """What made the release: the whole declared question behind its id, code, libraries, and what crosses a block."""
+    return {
+        "spec": json.loads(plan.spec),
+        "crosses_blocks": crossing(plan.measure, plan.blocks),
+        "code_hash": code_hash(),
+        "dependencies": dict(dependencies()),
+        "dependency_hash": dependency_hash(dependencies()),
+    }
 
 
 def vector_table(
@@ -61,7 +78,7 @@ def vector_table(
     for name in keys.columns:
         values = keys[name].tolist()
         kind = pa.string() if not values or isinstance(values[0], str) else None
-        kind = pa.date32() if values and isinstance(values[0], date) else kind
+        kind = pa.date32() if name == "week" or (values and isinstance(values[0], date)) else kind
         columns[name] = pa.array(values, kind or pa.int32())
     columns["units"] = pa.array(units, pa.int64())
     step = Fraction(vector.numerator, vector.denominator)

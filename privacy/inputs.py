@@ -66,6 +66,8 @@ class PeopleInputs:
     currency: str
     rates: Mapping[str, float]  # units of `currency` per unit of the named currency
     max_rejected: float = 0.01  # share of malformed rows above which a load stops
+    identity: FileSet | None = None  # device -> person
+    not_identifiers: frozenset[str] = frozenset()  # columns declared not to identify anybody, see privacy.identifiers
 
     def __post_init__(self) -> None:
         share(max_rejected=self.max_rejected)

@@ -9,6 +9,8 @@ touch (organic).
 Sensitivity. A journey is a function of one person's rows of one block, so a person adds one non-negative vector to each
 table; it is scaled to L2 norm C by `privacy.bounding`. All flow counts are one vector with one scale and no clip by
 cell, so that what flows into a channel flows out of it (up to one fixed-point unit a cell from the integer division).
+With `privacy.journeys.clipped_share` > 0 the release also holds the clipped mass of each table: one number, at most 4 C
+per person, bounded and charged as a vector of its own.
 """
 
 from __future__ import annotations
@@ -21,10 +23,10 @@ import ibis.expr.types as ir
 import numpy as np
 import pandas as pd
 
-from privacy.bounding import bounded, bounded_counts, total, totals
+from privacy.bounding import bounded, bounded_counts, lost, total, totals
 from privacy.kpi import span_events
-from privacy.people import CONVERSION, TOUCH_KINDS, People, loaded, sql
-from privacy.policy import MICROS, FixedPoint
+from privacy.people import CONVERSION, TOUCH_KINDS, People, Statement, loaded, sql
+from privacy.policy import CLIPPED, CLIPPED_CAP, MICROS, FixedPoint
 from privacy.vectors import Span, VectorPlan
 
 METHOD = 1
@@ -78,7 +80,7 @@ def set_keys(channels: tuple[str, ...], max_touches: int) -> pd.DataFrame:
 
 
 def keys(channels: tuple[str, ...], max_touches: int, vectors: tuple[str, ...]) -> dict[str, pd.DataFrame]:
-    """Public keys of each vector."""
+    """Public keys of each vector; one blank row for a clipped mass."""
     position = position_keys(channels, max_touches)
     built = {
         "flow": flow_keys(channels),
@@ -86,7 +88,7 @@ def keys(channels: tuple[str, ...], max_touches: int, vectors: tuple[str, ...]) 
         "position_value": position,
         "sets": set_keys(channels, max_touches),
     }
-    return {name: built[name] for name in vectors}
+    return {name: _frame([{}]) if name.startswith(CLIPPED) else built[name] for name in vectors}
 
 
 def cell_count(channels: int, max_touches: int) -> int:
@@ -98,7 +100,7 @@ def cell_count(channels: int, max_touches: int) -> int:
 
 
 @cache
-def journey_statements(span: Span, max_touches: int, conversion_is_touch: bool) -> tuple[str, str]:
+def journey_statements(span: Span, max_touches: int, conversion_is_touch: bool) -> tuple[Statement, Statement]:
     """SQL of the kept touches of one batch, and of its conversions without a touch (which reads the first).
 
     touches: position is 1..length, converted 0 or 1, micros those of the conversion, following the channel of the next
@@ -194,7 +196,6 @@ def _units(micros: ir.Value, fixed: FixedPoint) -> ir.Value:
 def set_rows(touches: ir.Table, bare: ir.Table, n: int, max_touches: int, fixed: FixedPoint) -> ir.Table:
     """(person, cell, x) of journeys by the set of channels in them and their outcome."""
     seen = touches.select("person", "journey", "channel", "converted").distinct()
-    lost = 1 - seen.converted
     if n <= FULL_SETS:
         bits = seen.mutate(bit=seen.channel.cases(*((i, 1 << i) for i in range(n)), else_=0).cast("int64"))
         sets = bits.group_by(["person", "journey", "converted"]).agg(mask=total(bits.bit))
@@ -202,24 +203,41 @@ def set_rows(touches: ir.Table, bare: ir.Table, n: int, max_touches: int, fixed:
     else:
         sizes = min(n, max_touches)
         whole = ibis.window(group_by=[seen.person, seen.journey])
-        sized = seen.mutate(size=seen.channel.count().over(whole), lost=lost)
-        journeys = _count(sized, 1 + (sized.channel * sizes + sized["size"] - 1) * 2 + sized.lost, _one(fixed))
+        sized = seen.mutate(size=seen.channel.count().over(whole), null=1 - seen.converted)
+        journeys = _count(sized, 1 + (sized.channel * sizes + sized["size"] - 1) * 2 + sized.null, _one(fixed))
     return ibis.union(journeys, _count(bare, ibis.literal(0, "int64"), _one(fixed)))
 
 
-@cache
-def statement(channels: int, max_touches: int, vector: VectorPlan) -> str:
-    """SQL of the bounded totals of one vector, over the kept touches."""
+def _rows(name: str, channels: int, max_touches: int, fixed: FixedPoint) -> ir.Table:
+    """(person, cell, x) of one table before bounding; x = 1 a transition in flow, else units of `fixed`."""
     touches, bare = loaded(_TOUCHES), loaded(_BARE)
-    fixed = FixedPoint(vector.numerator, vector.bound_units)
-    if vector.name == "flow":
-        counts = flow_rows(touches, bare, channels)
-        return sql(totals(bounded_counts(counts, vector.bound_units, _one(fixed), vector.cells)))
-    if vector.name == "sets":
-        table = set_rows(touches, bare, channels, max_touches, fixed)
+    if name == "flow":
+        return flow_rows(touches, bare, channels)
+    if name == "sets":
+        return set_rows(touches, bare, channels, max_touches, fixed)
+    return position_rows(touches, bare, max_touches, fixed, value=name == "position_value")
+
+
+@cache
+def statement(channels: int, max_touches: int, vector: VectorPlan, inner: VectorPlan) -> Statement:
+    """SQL of the bounded totals of one vector, over the kept touches.
+
+    `inner` is the vector itself, or the table whose clipped mass it is.
+    """
+    fixed = FixedPoint(inner.numerator, inner.bound_units)
+    table = _rows(inner.name, channels, max_touches, fixed)
+    if inner.name == "flow":
+        kept = bounded_counts(table, inner.bound_units, _one(fixed), inner.cells)
     else:
-        table = position_rows(touches, bare, max_touches, fixed, value=vector.name == "position_value")
-    return sql(totals(bounded(table, vector.bound_units, vector.cells)))
+        kept = bounded(table, inner.bound_units, inner.cells, inner.l0)
+    if vector.name.startswith(CLIPPED):
+        wide = FixedPoint(fixed.step, (CLIPPED_CAP + 1) * fixed.units)
+        raw = _rows(inner.name, channels, max_touches, wide)
+        if inner.name == "flow":
+            raw = raw.mutate(x=(raw.x * _one(wide)).cast("int64"))
+        mass = lost(raw, kept, fixed, FixedPoint(vector.numerator, vector.bound_units))
+        kept = bounded(mass, vector.bound_units, 1)
+    return sql(totals(kept))
 
 
 def exact(
@@ -229,7 +247,11 @@ def exact(
     touches, bare = journey_statements(span, max_touches, people.conversion_is_touch)
     people.keep(_TOUCHES, touches)
     people.keep(_BARE, bare)
-    out = {v.name: people.vector(statement(channels, max_touches, v), v.cells) for v in vectors}
+    plans = {v.name: v for v in vectors}
+    out = {
+        v.name: people.vector(statement(channels, max_touches, v, plans[v.name.removeprefix(CLIPPED)]), v.cells)
+        for v in vectors
+    }
     people.drop(_TOUCHES)
     people.drop(_BARE)
     return out

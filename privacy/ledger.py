@@ -1,72 +1,45 @@
 """The ledger of privacy spent: SQLite, append-only, hash-chained, with its newest hash kept outside the database.
 
-`entry` is the truth: a chain of events. The other tables are readings of it, kept so that SQLite itself refuses
-overspending (`CHECK (spent_nano <= cap_nano)`); opening the ledger replays the chain and compares. The head file holds
-the newest hash seen. A chain that does not hold it is an older copy, and nothing runs on that.
+`entry` is the truth: a chain of events (`privacy.chain`). The other tables are readings of it, kept so that SQLite
+itself refuses overspending (`CHECK (spent_nano <= cap_nano)`); opening the ledger replays the chain and compares. The
+head file holds the newest hash seen. A chain that does not hold it is an older copy, or belongs to another workspace
+with the same secrets, and nothing is written to it: every change takes the lock beside the head and compares first.
 
 Local disks only: write-ahead logging is not safe on network file systems.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import secrets
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
-from pathlib import Path
+from datetime import date, datetime
 from typing import Any
 
 import pandas as pd
+from filelock import FileLock
 
-from contracts.errors import BudgetExceeded, LedgerError, PrivacyError, WorkspaceError
+from contracts.errors import BudgetExceeded, LedgerError, PrivacyError
 from contracts.release import NANO
-from privacy.disk import sync_folder, write_private
+from privacy.chain import (
+    GENESIS,
+    Entry,
+    LedgerPaths,
+    canonical,
+    entry_hash,
+    follow,
+    head_missing,
+    other_copy,
+    read_head,
+    tables_of,
+    write_head,
+)
+from privacy.disk import private_folder, sync_folder
+from privacy.ledger_store import BUSY_SECONDS, CHARGES, POLL_SECONDS, READINGS, held, prepare, sqlite_errors
 from privacy.vectors import ReleasePlan
-
-BUSY_SECONDS = 60.0
-GENESIS = "0" * 64
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS entry (
-    seq INTEGER PRIMARY KEY, kind TEXT NOT NULL CHECK (kind IN ('open', 'block', 'reserve', 'attempt', 'publish')),
-    body TEXT NOT NULL, at TEXT NOT NULL, prev_hash TEXT NOT NULL UNIQUE, row_hash TEXT NOT NULL UNIQUE) STRICT;
-CREATE TABLE IF NOT EXISTS block (
-    id TEXT PRIMARY KEY, cap_nano INTEGER NOT NULL, spent_nano INTEGER NOT NULL DEFAULT 0,
-    CHECK (spent_nano BETWEEN 0 AND cap_nano)) STRICT;
-CREATE TABLE IF NOT EXISTS allotment (
-    block_id TEXT NOT NULL REFERENCES block, measure TEXT NOT NULL, cap_nano INTEGER NOT NULL,
-    spent_nano INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (block_id, measure),
-    CHECK (spent_nano BETWEEN 0 AND cap_nano)) STRICT;
-CREATE TABLE IF NOT EXISTS release (
-    id TEXT PRIMARY KEY, measure TEXT NOT NULL, spec_hash TEXT NOT NULL,
-    state TEXT NOT NULL CHECK (state IN ('reserved', 'published')), out_hash TEXT, reserve_hash TEXT NOT NULL,
-    CHECK ((state = 'published') = (out_hash IS NOT NULL))) STRICT;
-CREATE TABLE IF NOT EXISTS charge (
-    release_id TEXT NOT NULL REFERENCES release, block_id TEXT NOT NULL REFERENCES block,
-    nano INTEGER NOT NULL CHECK (nano > 0), at TEXT NOT NULL, PRIMARY KEY (release_id, block_id)) STRICT;
-CREATE TRIGGER IF NOT EXISTS entry_fixed BEFORE UPDATE ON entry BEGIN SELECT RAISE(ABORT, 'append-only'); END;
-CREATE TRIGGER IF NOT EXISTS entry_kept BEFORE DELETE ON entry BEGIN SELECT RAISE(ABORT, 'append-only'); END;
-CREATE TRIGGER IF NOT EXISTS charge_fixed BEFORE UPDATE ON charge BEGIN SELECT RAISE(ABORT, 'append-only'); END;
-CREATE TRIGGER IF NOT EXISTS charge_kept BEFORE DELETE ON charge BEGIN SELECT RAISE(ABORT, 'append-only'); END;
-"""
-_READINGS = {
-    "block": "SELECT id, cap_nano, spent_nano FROM block",
-    "allotment": "SELECT block_id, measure, cap_nano, spent_nano FROM allotment",
-    "release": "SELECT id, measure, spec_hash, state, out_hash, reserve_hash FROM release",
-    "charge": "SELECT release_id, block_id, nano, at FROM charge",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class LedgerPaths:
-    """Where the ledger lies, and the file outside the workspace that holds its newest hash (0600)."""
-
-    db: Path
-    head: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,19 +49,19 @@ class ReleaseState:
     state: str  # 'reserved' or 'published'
     out_hash: str | None
     reserve_hash: str  # hash of the entry that reserved it
+    drawn: bool = False  # noise was drawn for it, or was about to be
 
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """Cap of one block and of each measure in it, nano-rho. The parts include the reserve."""
+    """Cap of one block and of each measure in it, nano-rho, and the calendar that says which day is in which block.
+
+    The parts include the reserve. `calendar` holds what decides over the edges of a block (time zone, week start).
+    """
 
     cap_nano: int
     parts: Mapping[str, int]
-
-
-def entry_hash(seq: int, kind: str, body: str, at: str, prev_hash: str) -> str:
-    """SHA-256 that chains an entry to the one before it."""
-    return hashlib.sha256(json.dumps([seq, kind, body, at, prev_hash]).encode()).hexdigest()
+    calendar: Mapping[str, str]
 
 
 class Ledger:
@@ -97,22 +70,37 @@ class Ledger:
     def __init__(self, connection: sqlite3.Connection, paths: LedgerPaths) -> None:
         self._db = connection
         self._paths = paths
+        self._guard = FileLock(paths.lock, timeout=BUSY_SECONDS, mode=0o600, poll_interval=POLL_SECONDS)
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        with _sqlite_errors(self._paths):
+        """One change: under the lock beside the head, on the chain that the head belongs to, and then the head."""
+        with held(self._guard, self._paths), sqlite_errors(self._paths):
             self._db.execute("BEGIN IMMEDIATE")
             try:
+                self._require_head()
                 yield
             except BaseException:
                 if self._db.in_transaction:  # SQLite has rolled back by itself when the disk is full
                     self._db.execute("ROLLBACK")
                 raise
             self._db.execute("COMMIT")
+            seq, row = self._tip()
+            if read_head(self._paths) != row:
+                write_head(self._paths, seq, row)
+
+    def _require_head(self) -> None:
+        """Raises LedgerError unless the newest hash kept outside is in this chain. It may lag behind after a crash."""
+        stored, (seq, _) = read_head(self._paths), self._tip()
+        if stored is None:
+            if seq > 0:
+                raise head_missing(self._paths)
+        elif self._db.execute("SELECT 1 FROM entry WHERE row_hash = ?", (stored,)).fetchone() is None:
+            raise other_copy(self._paths)
 
     def _append(self, kind: str, body: dict[str, Any], at: datetime) -> str:
         seq, prev = self._tip()
-        text = json.dumps(body, sort_keys=True)
+        text = canonical(body)
         row = entry_hash(seq + 1, kind, text, at.isoformat(), prev)
         self._db.execute(
             "INSERT INTO entry VALUES (?, ?, ?, ?, ?, ?)", (seq + 1, kind, text, at.isoformat(), prev, row)
@@ -123,23 +111,24 @@ class Ledger:
         row = self._db.execute("SELECT seq, row_hash FROM entry ORDER BY seq DESC LIMIT 1").fetchone()
         return (int(row[0]), str(row[1])) if row else (-1, GENESIS)
 
-    def _advance_head(self) -> None:
-        """Writes the newest hash outside the database, under the write lock, so that it never goes back."""
+    def begin(self, at: datetime) -> None:
+        """Writes the first entry of a new ledger."""
         with self._writing():
-            seq, row = self._tip()
-            write_private(self._paths.head, json.dumps({"seq": seq, "hash": row}) + "\n")
+            if self._tip()[0] < 0:
+                self._append("open", {"ledger": secrets.token_hex(16)}, at)
 
     def state(self, release_id: str) -> ReleaseState | None:
-        """State of a release, or None when the ledger has never seen it."""
-        with _sqlite_errors(self._paths):
+        """State of a release, or None when it is charged nowhere: never seen, or voided."""
+        with sqlite_errors(self._paths):
             row = self._db.execute(
-                "SELECT state, out_hash, reserve_hash FROM release WHERE id = ?", (release_id,)
+                "SELECT state, out_hash, reserve_hash, drawn FROM release WHERE id = ? AND state <> 'void'",
+                (release_id,),
             ).fetchone()
-        return ReleaseState(*row) if row else None
+        return ReleaseState(row[0], row[1], row[2], bool(row[3])) if row else None
 
     def check_affordable(self, plans: tuple[ReleasePlan, ...], grant: Grant) -> None:
         """Raises BudgetExceeded or PrivacyError unless all plans together fit. Changes nothing."""
-        with _sqlite_errors(self._paths):
+        with sqlite_errors(self._paths):
             spent: dict[tuple[str, str], int] = {}
             for plan in plans:
                 for charge in plan.charges:
@@ -153,8 +142,8 @@ class Ledger:
                         raise self._exceeded(plan, charge.block, charge.nano_rho, before, grant)
                     spent[key] = before + charge.nano_rho
 
-    def reserve(self, plan: ReleasePlan, grant: Grant, at: datetime) -> ReleaseState:
-        """Charges every block of the plan, or none. A release that is already known is not charged again."""
+    def reserve(self, plan: ReleasePlan, grant: Grant, at: datetime, by: str = "") -> ReleaseState:
+        """Charges every block of the plan, or none. A release that is charged already is not charged again."""
         known = self.state(plan.release_id)
         if known is not None:
             return known
@@ -170,24 +159,30 @@ class Ledger:
                 "measure": plan.measure,
                 "spec_hash": plan.spec_hash,
                 "charges": {c.block: c.nano_rho for c in plan.charges},
+                "by": by,
             }
             row = self._append("reserve", body, at)
             self._db.execute(
-                "INSERT INTO release VALUES (?, ?, ?, 'reserved', NULL, ?)",
+                "INSERT INTO release VALUES (?, ?, ?, 'reserved', 0, NULL, ?) ON CONFLICT (id) DO UPDATE SET "
+                "measure = excluded.measure, spec_hash = excluded.spec_hash, state = 'reserved', "
+                "reserve_hash = excluded.reserve_hash WHERE state = 'void'",
                 (plan.release_id, plan.measure, plan.spec_hash, row),
             )
             self._db.executemany(
-                "INSERT INTO charge VALUES (?, ?, ?, ?)",
-                [(plan.release_id, c.block, c.nano_rho, at.isoformat()) for c in plan.charges],
+                "INSERT INTO charge VALUES (?, ?, ?, ?, ?, ?)",
+                [(row, plan.release_id, c.block, c.nano_rho, at.isoformat(), by) for c in plan.charges],
             )
-        self._advance_head()
         return ReleaseState("reserved", None, row)
 
     def _open_block(self, block: str, grant: Grant, at: datetime) -> None:
         if self._same_grant(block, grant):
             return
-        self._append("block", {"block": block, "cap": grant.cap_nano, "parts": dict(grant.parts)}, at)
-        self._db.execute("INSERT INTO block (id, cap_nano) VALUES (?, ?)", (block, grant.cap_nano))
+        calendar = dict(grant.calendar)
+        body = {"block": block, "cap": grant.cap_nano, "parts": dict(grant.parts), "calendar": calendar}
+        self._append("block", body, at)
+        self._db.execute(
+            "INSERT INTO block (id, cap_nano, calendar) VALUES (?, ?, ?)", (block, grant.cap_nano, canonical(calendar))
+        )
         self._db.executemany(
             "INSERT INTO allotment (block_id, measure, cap_nano) VALUES (?, ?, ?)",
             [(block, name, nano) for name, nano in grant.parts.items()],
@@ -195,24 +190,41 @@ class Ledger:
 
     def _same_grant(self, block: str, grant: Grant) -> bool:
         """True when the block exists with this grant, False when it does not exist; else raises PrivacyError."""
+        self._same_calendar(block, grant)
         row = self._db.execute("SELECT cap_nano FROM block WHERE id = ?", (block,)).fetchone()
         if row is None:
             return False
         if int(row[0]) != grant.cap_nano:
             raise PrivacyError(
                 f"{block} was opened with privacy.rho_per_user_quarter = {row[0] / NANO:g} and plumb.toml now says "
-                f"{grant.cap_nano / NANO:g}; the grant of a quarter cannot change after its first release. Put it back."
+                f"{grant.cap_nano / NANO:g}; a grant cannot change after its first release. Put it back."
             )
         parts = dict(
             self._db.execute("SELECT measure, cap_nano FROM allotment WHERE block_id = ?", (block,)).fetchall()
         )
-        for name, nano in grant.parts.items():
-            if parts.get(name) != nano:
+        for name in sorted({*parts, *grant.parts}):
+            before, now = parts.get(name, 0), grant.parts.get(name, 0)
+            if before != now:
                 raise PrivacyError(
-                    f"{block} was opened with a {name} grant of {parts.get(name, 0) / NANO:g} rho and plumb.toml now "
-                    f"gives {nano / NANO:g}; privacy.shares cannot change after a quarter's first release. Put it back."
+                    f"{block} was opened with a {name} grant of {before / NANO:g} rho and plumb.toml now gives "
+                    f"{now / NANO:g}; privacy.shares cannot change after the first release of a quarter. Put it back."
                 )
         return True
+
+    def _same_calendar(self, block: str, grant: Grant) -> None:
+        """Raises PrivacyError when this block could hold a day that another block was charged for."""
+        for other, calendar in self._db.execute("SELECT id, calendar FROM block"):
+            if quarter_phase(other) != quarter_phase(block):
+                raise PrivacyError(
+                    f"{block} overlaps {other}, about which releases are out already; "
+                    "project.fiscal_year_start of plumb.toml was another one then. Put it back."
+                )
+            if str(calendar) != canonical(dict(grant.calendar)):
+                raise PrivacyError(
+                    f"{other} was released under the calendar {calendar} and plumb.toml now says "
+                    f"{canonical(dict(grant.calendar))}; a day at the edge of a quarter would be counted in two. "
+                    "Put it back."
+                )
 
     def _charge(self, plan: ReleasePlan, block: str, nano: int, grant: Grant) -> None:
         for table, column, where, key in (
@@ -229,8 +241,8 @@ class Ledger:
 
     def _exceeded(self, plan: ReleasePlan, block: str, nano: int, spent: int, grant: Grant) -> BudgetExceeded:
         others = self._db.execute(
-            "SELECT release.id FROM charge JOIN release ON release.id = charge.release_id "
-            "WHERE charge.block_id = ? AND release.measure = ? ORDER BY release.id",
+            "SELECT release.id FROM charge JOIN release ON release.reserve_hash = charge.reserve_hash "
+            "WHERE charge.block_id = ? AND release.measure = ? AND release.state <> 'void' ORDER BY release.id",
             (block, plan.measure),
         ).fetchall()
         cap = grant.parts.get(plan.measure, 0)
@@ -245,11 +257,25 @@ class Ledger:
             f"{(cap - spent) / NANO:g} of {cap / NANO:g} left.{reason}"
         )
 
+    def note_draw(self, release_id: str, reserve_hash: str, at: datetime) -> None:
+        """Logs, before the noise is drawn, that it is about to be: from here on the charge stands for good.
+
+        Raises LedgerError when the reservation was voided meanwhile, so that nothing is drawn without a charge, and
+        when the release is out, so that nothing is drawn twice.
+        """
+        with self._writing():
+            known = self.state(release_id)
+            if known is None or known.reserve_hash != reserve_hash:
+                raise LedgerError(f"release {release_id} is not reserved any more: its charge was voided meanwhile.")
+            if known.state == "published":
+                raise LedgerError(f"release {release_id} is published already; it is never drawn again.")
+            self._append("draw", {"release": release_id}, at)
+            self._db.execute("UPDATE release SET drawn = 1 WHERE id = ?", (release_id,))
+
     def note_attempt(self, release_id: str, at: datetime) -> None:
         """Logs that a reserved release is drawn again under its own charge."""
         with self._writing():
             self._append("attempt", {"release": release_id}, at)
-        self._advance_head()
 
     def publish(self, release_id: str, out_hash: str, at: datetime) -> None:
         """Commits the hash of the staged file. Raises LedgerError when another hash was committed before."""
@@ -261,56 +287,79 @@ class Ledger:
                 if known.out_hash != out_hash:
                     raise LedgerError(f"release {release_id} is already published with another content.")
                 return
+            if not known.drawn:
+                raise LedgerError(f"release {release_id} cannot be published: the ledger holds no draw for it.")
             self._append("publish", {"release": release_id, "hash": out_hash}, at)
             self._db.execute(
                 "UPDATE release SET state = 'published', out_hash = ? WHERE id = ?", (out_hash, release_id)
             )
-        self._advance_head()
+
+    def void(self, release_id: str, proof: Mapping[str, Any], at: datetime) -> int:
+        """Takes back the charge of a reservation for which nothing was ever drawn; returns nano-rho per block.
+
+        Raises PrivacyError for every other release. Callers check the files first (`privacy.void`).
+        """
+        with self._writing():
+            known = self.state(release_id)
+            if known is None:
+                raise PrivacyError(f"release {release_id} is charged nowhere; there is nothing to void.")
+            if known.state == "published":
+                raise PrivacyError(f"release {release_id} is published: what people have seen cannot be unspent.")
+            if known.drawn:
+                raise PrivacyError(
+                    f"release {release_id} cannot be voided: the ledger records that its noise was about to be drawn, "
+                    "and nobody can prove that the draw was not seen. Run plumb release to finish it under its charge."
+                )
+            rows = self._db.execute(
+                "SELECT block_id, nano FROM charge WHERE reserve_hash = ?", (known.reserve_hash,)
+            ).fetchall()
+            measure = self._db.execute("SELECT measure FROM release WHERE id = ?", (release_id,)).fetchone()[0]
+            self._append("void", {"release": release_id, "reserve": known.reserve_hash} | dict(proof), at)
+            self._db.execute("UPDATE release SET state = 'void' WHERE id = ?", (release_id,))
+            for block, nano in rows:
+                self._db.execute("UPDATE block SET spent_nano = spent_nano - ? WHERE id = ?", (nano, block))
+                self._db.execute(
+                    "UPDATE allotment SET spent_nano = spent_nano - ? WHERE block_id = ? AND measure = ?",
+                    (nano, block, measure),
+                )
+        return int(rows[0][1])
 
     def charges(self) -> pd.DataFrame:
-        """One row per release x block, the columns of v_charges."""
-        with _sqlite_errors(self._paths):
-            rows = self._db.execute(
-                "SELECT charge.release_id, release.measure, charge.block_id, charge.nano, block.spent_nano, "
-                "block.cap_nano, charge.at FROM charge JOIN release ON release.id = charge.release_id "
-                "JOIN block ON block.id = charge.block_id ORDER BY charge.block_id, charge.release_id"
-            ).fetchall()
-        return charge_frame(rows)
+        """One row per release x block that is charged, the columns of v_charges."""
+        with sqlite_errors(self._paths):
+            return charge_frame(self._db.execute(CHARGES).fetchall())
+
+    def entries(self) -> tuple[Entry, ...]:
+        """The whole chain, oldest first."""
+        with sqlite_errors(self._paths):
+            rows = self._db.execute("SELECT seq, kind, body, at, prev_hash, row_hash FROM entry ORDER BY seq")
+            return tuple(Entry(*row) for row in rows)
 
     def verify(self) -> None:
         """Replays the chain, compares it with the tables and with the head file. Raises LedgerError on any misfit."""
         with self._writing():
-            chain = self._db.execute(
-                "SELECT seq, kind, body, at, prev_hash, row_hash FROM entry ORDER BY seq"
-            ).fetchall()
-            known = _replay(chain, self._paths)
-            for table, query in _READINGS.items():
+            chain = self.entries()
+            follow(chain, self._paths.db)
+            known = tables_of(chain)
+            for table, query in READINGS.items():
                 found = {tuple(r) for r in self._db.execute(query)}
                 if found != known[table]:
                     raise LedgerError(
                         f"the ledger {self._paths.db} was edited: its table {table!r} does not follow from its "
                         "entries. Restore the newest untouched copy."
                     )
-            self._compare_head([str(r[5]) for r in chain])
 
-    def _compare_head(self, hashes: list[str]) -> None:
-        """Refuses an older copy; moves the head forward when the ledger is ahead (a crash in between)."""
-        paths = self._paths
-        if paths.head.exists():
-            stored = _read_head(paths)
-            if stored not in hashes:
-                raise LedgerError(
-                    f"the ledger {paths.db} is an older or another copy: the newest entry recorded in {paths.head} "
-                    "is not in it. Put the newest ledger back; running on an old one would forget what was spent."
-                )
-            if stored == hashes[-1]:
-                return
-        elif len(hashes) > 1:
-            raise LedgerError(
-                f"the file {paths.head}, which guards the ledger {paths.db} against older copies, is missing. "
-                "Restore it (it belongs to the workspace's secrets); nothing is released without it."
-            )
-        write_private(paths.head, json.dumps({"seq": len(hashes) - 1, "hash": hashes[-1]}) + "\n")
+
+def quarter_phase(block: str) -> tuple[int, int]:
+    """Which of the three monthly grids a block's quarter lies on, and its first day of the month.
+
+    Blocks on one grid are equal or apart; blocks on two grids can overlap. Raises LedgerError for an unknown name.
+    """
+    try:
+        start = date.fromisoformat(block.removeprefix("quarter-"))
+    except ValueError:
+        raise LedgerError(f"{block!r} is not the name of a quarter; expected quarter-YYYY-MM-DD.") from None
+    return (start.month - 1) % 3, start.day
 
 
 def charge_frame(rows: list[Any]) -> pd.DataFrame:
@@ -321,64 +370,6 @@ def charge_frame(rows: list[Any]) -> pd.DataFrame:
         frame[name] = frame[name].astype("int64") / NANO
     frame["charged_at"] = pd.to_datetime(frame["charged_at"], utc=True, format="ISO8601")
     return frame
-
-
-def _read_head(paths: LedgerPaths) -> str:
-    try:
-        return str(json.loads(paths.head.read_text())["hash"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise LedgerError(
-            f"the file {paths.head} is damaged ({error}); restore it from the secrets' backup."
-        ) from error
-
-
-def _replay(chain: list[Any], paths: LedgerPaths) -> dict[str, set[tuple[Any, ...]]]:
-    """What the tables must hold, from the entries alone. Raises LedgerError where the chain breaks."""
-    blocks: dict[str, list[int]] = {}
-    parts: dict[tuple[str, str], list[int]] = {}
-    releases: dict[str, list[Any]] = {}
-    charges: set[tuple[Any, ...]] = set()
-    prev = GENESIS
-    for i, (seq, kind, body, at, prev_hash, row_hash) in enumerate(chain):
-        if seq != i or prev_hash != prev or entry_hash(seq, kind, body, at, prev_hash) != row_hash:
-            raise LedgerError(
-                f"the ledger {paths.db} was edited: entry {seq} does not follow from the one before it. "
-                "Restore the newest untouched copy."
-            )
-        prev = row_hash
-        data = json.loads(body)
-        if kind == "block":
-            blocks[data["block"]] = [data["cap"], 0]
-            parts |= {(data["block"], name): [nano, 0] for name, nano in data["parts"].items()}
-        elif kind == "reserve":
-            releases[data["release"]] = [data["measure"], data["spec_hash"], "reserved", None, row_hash]
-            for block, nano in data["charges"].items():
-                blocks[block][1] += nano
-                parts[block, data["measure"]][1] += nano
-                charges.add((data["release"], block, nano, at))
-        elif kind == "publish":
-            releases[data["release"]][2:4] = ["published", data["hash"]]
-    return {
-        "block": {(k, *v) for k, v in blocks.items()},
-        "allotment": {(*k, *v) for k, v in parts.items()},
-        "release": {(k, *v) for k, v in releases.items()},
-        "charge": charges,
-    }
-
-
-@contextmanager
-def _sqlite_errors(paths: LedgerPaths) -> Iterator[None]:
-    """Turns SQLite's errors into sentences."""
-    try:
-        yield
-    except sqlite3.OperationalError as error:
-        if "full" in str(error) or "I/O" in str(error):
-            raise WorkspaceError(f"the disk that holds {paths.db} is full; make room and run again.") from error
-        if "locked" in str(error):
-            raise WorkspaceError(f"the ledger {paths.db} is in use by another process; wait for it to end.") from error
-        raise LedgerError(f"the ledger {paths.db} cannot be used ({error}).") from error
-    except sqlite3.DatabaseError as error:
-        raise LedgerError(f"the ledger {paths.db} is damaged ({error}). Restore the newest untouched copy.") from error
 
 
 @contextmanager
@@ -393,22 +384,19 @@ def open_ledger(paths: LedgerPaths, now: datetime) -> Iterator[Ledger]:
             "starting a new one would forget what was spent."
         )
     paths.db.parent.mkdir(parents=True, exist_ok=True)
+    if not paths.head.parent.exists():
+        private_folder(paths.head.parent)
     created = not paths.db.exists()
-    with _sqlite_errors(paths):
+    with sqlite_errors(paths):
         connection = sqlite3.connect(paths.db, timeout=BUSY_SECONDS, isolation_level=None)
     try:
         ledger = Ledger(connection, paths)
-        with _sqlite_errors(paths):
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = FULL")
-            connection.execute("PRAGMA foreign_keys = ON")
-            connection.executescript(_SCHEMA)
+        with held(ledger._guard, paths), sqlite_errors(paths):
+            prepare(connection, paths)
         if created:
             os.chmod(paths.db, 0o600)
             sync_folder(paths.db.parent)
-        with ledger._writing():
-            if ledger._tip()[0] < 0:
-                ledger._append("open", {"ledger": secrets.token_hex(16)}, now)
+        ledger.begin(now)
         ledger.verify()
         yield ledger
     finally:

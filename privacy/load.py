@@ -1,80 +1,144 @@
-"""From files to `People`: contract, quarantine, deduplication, consent gate. Raw ids end here.
+"""From files to `Crowd`: contract, quarantine, deduplication, consent gate. Raw ids end here.
 
-The database lives in memory and may not spill: nothing about a person is written to disk, except the quarantine file
-and the log of the raw zone.
+| step | module | holds at a time |
+|---|---|---|
+| read and judge each row, send it to the partition of its person | `privacy.scan` | a batch of rows |
+| ids to persons, copies merged, consent applied | `privacy.settle` | one partition |
+| hand a partition to the measures | `privacy.people` | one partition |
+
+Between the steps rows lie in a `privacy.spool.Spool`: in memory while they are few, else sealed under a key that only
+this process knows. The engine lives in memory and may not spill. The number of partitions follows the size of the
+input and changes no figure, because totals of integers over persons add exactly.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
+from typing import Literal
 
 import duckdb
 
 from contracts.errors import ContractError, InputError, PrivacyError, WorkspaceError
-from privacy import contract
+from privacy import contract, identity, scan
+from privacy.identifiers import refuse_identifiers
+from privacy.identity import IdKey
 from privacy.inputs import FileSet, PeopleInputs, Question
-from privacy.people import People
-from privacy.quarantine import Rejects, finish, log
-from privacy.sources import Source, check_mapping, column_sql, expand, open_source, quote, raw_json, unreadable
+from privacy.people import Crowd, show
+from privacy.quarantine import Rejects, finish
+from privacy.rawzone import DEFAULT_DAYS, RawZone
+from privacy.settle import STORED, settle
+from privacy.sources import (
+    Source,
+    check_mapping,
+    column_sql,
+    engine,
+    estimated_rows,
+    expand,
+    open_source,
+    query,
+    unreadable,
+)
+from privacy.spark import spark_engine
+from privacy.spool import Spool
 
+EngineName = Literal["duckdb", "spark"]  # of the measures; both give the same bits
 MIN_SECRET = 16  # bytes
+PART_ROWS = 1_000_000  # rows that one partition should hold, measured in docs/decisions/0120
+MAX_PARTS = 500  # open files
+_BAD = "(file INTEGER, row BIGINT, reason VARCHAR, raw VARCHAR)"
 
 
 @dataclass(frozen=True, slots=True)
 class LoadSettings:
-    """What a load needs besides the declared inputs."""
+    """What a load needs besides the declared inputs.
+
+    `part_rows` decides over memory and speed and changes no figure.
+    """
 
     now: datetime
     raw_dir: Path
     secret: bytes
+    retention_days: int = DEFAULT_DAYS
+    forgotten: frozenset[str] = frozenset()  # keyed hashes of ids whose rows are not to be read (privacy.forget)
+    part_rows: int = PART_ROWS
+    engine: EngineName = "duckdb"
 
     def __post_init__(self) -> None:
         if self.now.tzinfo is None:
             raise ContractError(f"the time of a load must know its zone; got {self.now}.")
         if len(self.secret) < MIN_SECRET:
             raise PrivacyError(f"the workspace secret must hold at least {MIN_SECRET} bytes; got {len(self.secret)}.")
+        if self.part_rows < 1:
+            raise ContractError(f"part_rows must be at least 1; got {self.part_rows}.")
 
-    @property
-    def salt(self) -> str:
-        """The secret as text; it is passed as a parameter and never appears in SQL."""
-        return self.secret.hex()
+    def zone(self) -> RawZone:
+        """The raw zone. Raises WorkspaceError when others may open it."""
+        return RawZone.of(self.raw_dir, self.secret)
+
+
+@dataclass(frozen=True, slots=True)
+class _Load:
+    """What every step of one load shares."""
+
+    con: duckdb.DuckDBPyConnection
+    inputs: PeopleInputs
+    settings: LoadSettings
+    zone: RawZone
+    spool: Spool
+    route: scan.Route
 
 
 @contextmanager
-def load_people(inputs: PeopleInputs, question: Question, settings: LoadSettings) -> Iterator[People]:
+def load_people(inputs: PeopleInputs, question: Question, settings: LoadSettings) -> Iterator[Crowd]:
     """Loads, validates and gates all rows about people. Raises InputError for a faulty file or too many rejects."""
-    con = duckdb.connect(":memory:")
+    zone = settings.zone()
+    zone.sweep(settings.now, settings.retention_days)
+    con = engine()
+    parts = _partitions(inputs, settings.part_rows)
+    spool = Spool(settings.raw_dir / "spool" if parts > 1 else None)
     try:
-        for option in (
-            "temp_directory = ''",
-            "TimeZone = 'UTC'",
-            "autoinstall_known_extensions = false",
-            "autoload_known_extensions = false",
-        ):
-            con.execute(f"SET {option}")
         _public_tables(con, inputs, question)
-        _load_events(con, inputs, settings)
-        _load_assignments(con, inputs, question, settings)
-        _gate(con, inputs)
-        yield People(con, inputs.conversion_is_touch)
+        identity.create_tables(con, IdKey.of(settings.secret), settings.forgotten)
+        version = identity.load_map(con, inputs.identity, inputs.not_identifiers)
+        load = _Load(con, inputs, settings, zone, spool, scan.Route(parts))
+        events = _read_events(load)
+        assignments = _read_assignments(load, question)
+        _settle(load)
+        _finish(load, events, assignments)
+        with ExitStack() as stack:
+            engine_of = stack.enter_context(spark_engine(settings.raw_dir)) if settings.engine == "spark" else None
+            if engine_of is not None and parts == 1:
+                engine_of.show({name: query(con, f"FROM t_{name}").to_arrow_table() for name in STORED})
+            yield Crowd(con, spool, parts, inputs.conversion_is_touch, version, engine_of)
     except duckdb.OutOfMemoryException as error:
         raise WorkspaceError(
             "the events do not fit into this machine's memory; split the calendar or use a larger machine."
         ) from error
     finally:
+        spool.close()
         con.close()
+
+
+def _partitions(inputs: PeopleInputs, part_rows: int) -> int:
+    paths = expand("events", inputs.events)
+    if inputs.assignments is not None:
+        paths += expand("assignments", inputs.assignments)
+    return max(1, min(MAX_PARTS, -(-sum(estimated_rows(p) for p in paths) // part_rows)))
 
 
 def _public_tables(con: duckdb.DuckDBPyConnection, inputs: PeopleInputs, question: Question) -> None:
     con.execute("CREATE TABLE geos (name VARCHAR, geo SMALLINT)")
     con.execute("CREATE TABLE channels (name VARCHAR, channel SMALLINT)")
     con.execute("CREATE TABLE rates (code VARCHAR, rate HUGEINT)")
-    con.execute("CREATE TABLE days (day INTEGER, block BIGINT, week BIGINT)")
+    con.execute("CREATE TABLE days (day INTEGER, block SMALLINT, week SMALLINT)")
     con.execute("CREATE TABLE arms (name VARCHAR, arm_name VARCHAR, experiment SMALLINT, arm SMALLINT)")
+    con.execute("CREATE TABLE read_rows (input VARCHAR, n BIGINT)")
+    con.execute(f"CREATE TABLE bad_events {_BAD}")
+    con.execute(f"CREATE TABLE bad_assignments {_BAD}")
     epoch = datetime(1970, 1, 1).date()
     days = [
         ((week - epoch).days + d, b, w)
@@ -100,70 +164,109 @@ def _columns(
     return {c: column_sql(name, source, files, c, c in required) for c in required + optional}
 
 
-def _load_events(con: duckdb.DuckDBPyConnection, inputs: PeopleInputs, settings: LoadSettings) -> None:
+def _read_events(load: _Load) -> Rejects:
+    inputs, con = load.inputs, load.con
     known = contract.EVENT_COLUMNS + contract.EVENT_OPTIONAL
     check_mapping("events", inputs.events, known + contract.EVENT_CARRIED)
-    con.execute(
-        "CREATE TABLE parsed (file INTEGER, row BIGINT, user_key VARCHAR, event_key UUID, instant BIGINT, day INTEGER, "
-        "kind TINYINT, channel SMALLINT, geo SMALLINT, micros BIGINT, agrees BOOLEAN, counts BOOLEAN, reason VARCHAR, "
-        "raw VARCHAR)"
-    )
     paths = expand("events", inputs.events)
     rejects = Rejects("events", paths)
     for number, path in enumerate(paths):
         source = open_source(con, "events", path)
+        refuse_identifiers(con, "events", source, inputs.events, inputs.not_identifiers)
         columns = _columns("events", source, inputs.events, contract.EVENT_COLUMNS, contract.EVENT_OPTIONAL)
         if not inputs.consent_assumed and columns["consent"] is None:
             raise InputError(
                 f"events: {path} has no column 'consent'; map it under inputs.events.columns, or state that everybody "
                 'has consented with inputs.events.consent = "assumed".'
             )
-        try:
-            con.execute(_event_sql(number, source, columns, inputs, settings.now), [settings.salt])
-        except duckdb.OutOfMemoryException:
-            raise
-        except duckdb.Error as error:
-            raise unreadable("events", path, source.kind, error) from error
-        rejects = rejects.with_unreadable(con, number, source)
-    _refuse_unknown_currency(con, paths, inputs)
-    _merge_copies(con)
-    finish(con, rejects, inputs.max_rejected, settings.raw_dir, settings.now)
+        rejects = _send(load, rejects, number, source, scan.event_sql(
+            number, source, columns, inputs, load.settings.now, load.route
+        ))  # fmt: skip
+    return rejects
 
 
-def _event_sql(number: int, source: Source, columns: dict[str, str | None], inputs: PeopleInputs, now: datetime) -> str:
-    mapping = inputs.events.columns.get("ts", "ts")
-    native = source.native.get(mapping) if isinstance(mapping, str) else None
-    native = None if native is None else ("native_ts", native[1])
-    extra = f", {source.native[str(mapping)][0]} AS native_ts" if native else ""
-    raw = raw_json({k: k for k, v in columns.items() if v is not None})
-    now_us = int((now - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds() * 1_000_000)
-    return f"""
-    INSERT INTO parsed
-    WITH text AS (
-        SELECT row_number() OVER () AS row, {source.broken} AS broken, {contract.text_of(columns)}{extra}
-        FROM {source.relation}
-    ), read AS (
-        SELECT text.*, sha256(? || user_id) AS user_key,
-            {contract.instant(inputs.time_zone, native)} AS instant, {contract.kind_case()} AS kind,
-            TRY_CAST(value AS DECIMAL(18, 6)) AS amount, {contract.boolean("consent")} AS agrees,
-            {contract.boolean("valid")} AS counts, rates.rate, geos.geo AS geo_number,
-            channels.channel AS channel_number
-        FROM text LEFT JOIN rates ON rates.code = upper(text.currency) LEFT JOIN geos ON geos.name = text.geo
-            LEFT JOIN channels ON channels.name = text.channel
-    ), judged AS (
-        SELECT *, {contract.event_reason(now_us)} AS reason FROM read
-    )
-    SELECT {number}, row, user_key, CAST(substr(sha256(user_key || event_id), 1, 32) AS UUID), instant,
-        CASE WHEN reason IS NULL THEN {contract.local_day(inputs.time_zone)} END, kind,
-        coalesce(channel_number, -1), coalesce(geo_number, (SELECT max(geo) FROM geos)),
-        CASE WHEN reason IS NULL THEN {contract.micros()} END, agrees, coalesce(counts, true), reason,
-        CASE WHEN reason IS NOT NULL THEN {raw} END
-    FROM judged"""
+def _read_assignments(load: _Load, question: Question) -> Rejects | None:
+    files = load.inputs.assignments
+    if files is None:
+        if question.experiments:
+            raise InputError(
+                f"experiment {question.experiments[0].name!r} is user-randomised and needs an assignments file; "
+                "set inputs.assignments.path in plumb.toml."
+            )
+        return None
+    known = contract.ASSIGNMENT_COLUMNS + contract.ASSIGNMENT_OPTIONAL
+    check_mapping("assignments", files, known)
+    paths = expand("assignments", files)
+    rejects = Rejects("assignments", paths)
+    for number, path in enumerate(paths):
+        source = open_source(load.con, "assignments", path)
+        refuse_identifiers(load.con, "assignments", source, files, load.inputs.not_identifiers)
+        columns = _columns("assignments", source, files, contract.ASSIGNMENT_COLUMNS, contract.ASSIGNMENT_OPTIONAL)
+        statement = scan.assignment_sql(number, source, columns, load.route)
+        rejects = _send(load, rejects, number, source, statement)
+    return rejects
+
+
+def _send(load: _Load, rejects: Rejects, number: int, source: Source, statement: str) -> Rejects:
+    try:
+        scan.send(load.con, statement, rejects.name, load.spool)
+    except duckdb.OutOfMemoryException:
+        raise
+    except duckdb.Error as error:
+        raise unreadable(rejects.name, source.path, source.kind, error) from error
+    return rejects.with_unreadable(load.con, number, source)
+
+
+def _settle(load: _Load) -> None:
+    """Settles each partition; with more than one, its tables wait sealed until a measure asks for them."""
+    inputs, con, spool = load.inputs, load.con, load.spool
+    now_us = scan.micros_of(load.settings.now)
+    for part in range(load.route.parts):
+        events, assignments = (spool.read(f"{name} {part}") for name in ("events", "assignments"))
+        for name in ("events", "assignments"):
+            spool.drop(f"{name} {part}")
+        settle(con, events, assignments, consent_assumed=inputs.consent_assumed, now_us=now_us)
+        if load.route.parts > 1:
+            for name in STORED:
+                spool.append(f"t_{name} {part}", query(con, f"FROM t_{name}").to_arrow_table())
+                con.execute(f"DROP TABLE t_{name}")
+    if load.route.parts == 1:
+        show(con)
+
+
+def _finish(load: _Load, events: Rejects, assignments: Rejects | None) -> None:
+    """Quarantine and log of both inputs, then no trace of ids is left in the engine."""
+    con = load.con
+    _fill_raw(load, events)
+    _refuse_unknown_currency(con, events.paths, load.inputs)
+    for rejects in (events, assignments):
+        if rejects is not None:
+            finish(con, rejects, load.inputs.max_rejected, load.zone, load.settings.now)
+    for table in ("bad_events", "bad_assignments", "read_rows", *identity.TABLES):
+        con.execute(f"DROP TABLE {table}")
+
+
+def _fill_raw(load: _Load, events: Rejects) -> None:
+    """The text of malformed rows that were read as typed columns: a second look at their files, at their rows alone."""
+    con = load.con
+    missing = con.execute("SELECT DISTINCT file FROM bad_events WHERE raw IS NULL ORDER BY file").fetchall()
+    for (number,) in missing:
+        source = open_source(con, "events", events.paths[number])
+        if source.numbered is None:
+            continue
+        columns = _columns("events", source, load.inputs.events, contract.EVENT_COLUMNS, contract.EVENT_OPTIONAL)
+        con.execute(
+            f"""UPDATE bad_events SET raw = found.raw FROM (
+                SELECT row, {scan.columns_as_text(columns)} AS raw FROM (
+                    SELECT {source.numbered} AS row, {contract.text_of(columns)} FROM {source.relation}
+                ) SEMI JOIN (SELECT row FROM bad_events WHERE file = {number} AND raw IS NULL) USING (row)
+            ) found WHERE bad_events.file = {number} AND bad_events.row = found.row AND bad_events.raw IS NULL"""
+        )
 
 
 def _refuse_unknown_currency(con: duckdb.DuckDBPyConnection, paths: tuple[Path, ...], inputs: PeopleInputs) -> None:
     found = con.execute(
-        "SELECT file, row, json_extract_string(raw, '$.currency') FROM parsed WHERE reason = ? "
+        "SELECT file, row, json_extract_string(raw, '$.currency') FROM bad_events WHERE reason = ? "
         "ORDER BY file, row LIMIT 1",
         [contract.NO_RATE],
     ).fetchone()
@@ -173,135 +276,3 @@ def _refuse_unknown_currency(con: duckdb.DuckDBPyConnection, paths: tuple[Path, 
             f"events: {paths[found[0]]} row {found[1]} is in {code}, and the project is in {inputs.currency}; "
             f"add its rate to [rates] in plumb.toml, such as {code} = 1.08 ({inputs.currency} per {code})."
         )
-
-
-def _merge_copies(con: duckdb.DuckDBPyConnection) -> None:
-    """Identical copies of (user_id, event_id) become one row; copies that differ are all malformed.
-
-    event_key hashes the person's keyed hash (of fixed length) and the event_id, so only rows of one person meet here,
-    whatever characters their ids hold.
-    """
-    con.execute(
-        "CREATE TEMP TABLE twice AS SELECT event_key FROM parsed WHERE reason IS NULL "
-        "GROUP BY event_key HAVING count(*) > 1"
-    )
-    con.execute(
-        """CREATE TEMP TABLE copies AS
-        SELECT parsed.rowid AS id, row_number() OVER (PARTITION BY event_key ORDER BY file, row) AS copy,
-            count(DISTINCT concat_ws('|', instant, kind, channel, geo, micros, coalesce(agrees::VARCHAR, '-'), counts))
-                OVER (PARTITION BY event_key) AS contents
-        FROM parsed SEMI JOIN twice USING (event_key) WHERE reason IS NULL"""
-    )
-    con.execute(
-        "UPDATE parsed SET reason = 'another row has the same user_id and event_id but different content' "
-        "WHERE rowid IN (SELECT id FROM copies WHERE contents > 1)"
-    )
-    con.execute("CREATE TABLE merged AS SELECT count(*) AS n FROM copies WHERE contents = 1 AND copy > 1")
-    con.execute("DELETE FROM parsed WHERE rowid IN (SELECT id FROM copies WHERE contents = 1 AND copy > 1)")
-    con.execute("DROP TABLE twice")
-    con.execute("DROP TABLE copies")
-
-
-def _load_assignments(
-    con: duckdb.DuckDBPyConnection, inputs: PeopleInputs, question: Question, settings: LoadSettings
-) -> None:
-    con.execute(
-        "CREATE TABLE grouped (file INTEGER, row BIGINT, user_key VARCHAR, experiment SMALLINT, arm SMALLINT, "
-        "agrees BOOLEAN, reason VARCHAR, raw VARCHAR)"
-    )
-    if inputs.assignments is None:
-        if question.experiments:
-            raise InputError(
-                f"experiment {question.experiments[0].name!r} is user-randomised and needs an assignments file; "
-                "set inputs.assignments.path in plumb.toml."
-            )
-        return
-    files = inputs.assignments
-    known = contract.ASSIGNMENT_COLUMNS + contract.ASSIGNMENT_OPTIONAL
-    check_mapping("assignments", files, known)
-    paths = expand("assignments", files)
-    rejects = Rejects("assignments", paths)
-    for number, path in enumerate(paths):
-        source = open_source(con, "assignments", path)
-        columns = _columns("assignments", source, files, contract.ASSIGNMENT_COLUMNS, contract.ASSIGNMENT_OPTIONAL)
-        try:
-            con.execute(_assignment_sql(number, source, columns), [settings.salt])
-        except duckdb.Error as error:
-            raise unreadable("assignments", path, source.kind, error) from error
-        rejects = rejects.with_unreadable(con, number, source)
-    con.execute(
-        """UPDATE grouped SET reason = 'the person is in two arms of this experiment' WHERE reason IS NULL AND
-        (user_key, experiment) IN (SELECT (user_key, experiment) FROM grouped WHERE reason IS NULL
-            GROUP BY user_key, experiment HAVING count(DISTINCT arm) > 1)"""
-    )
-    finish(con, rejects, inputs.max_rejected, settings.raw_dir, settings.now, table="grouped")
-
-
-def _assignment_sql(number: int, source: Source, columns: dict[str, str | None]) -> str:
-    raw = raw_json({k: k for k, v in columns.items() if v is not None})
-    rules = (
-        ("broken", "the row cannot be read"),
-        ("user_id IS NULL", "user_id is empty"),
-        ("experiment IS NULL", "experiment is empty"),
-        ("arm IS NULL", "arm is empty"),
-        ("experiment NOT IN (SELECT name FROM arms)", "experiment is not a declared user test"),
-        ("arm_number IS NULL", "arm is not declared for this experiment"),
-        ("consent IS NOT NULL AND agrees IS NULL", "consent is neither true nor false"),
-    )
-    reason = "CASE " + " ".join(f"WHEN {test} THEN {quote(text)}" for test, text in rules) + " END"
-    return f"""
-    INSERT INTO grouped
-    WITH text AS (
-        SELECT row_number() OVER () AS row, {source.broken} AS broken, {contract.text_of(columns)}
-        FROM {source.relation}
-    ), read AS (
-        SELECT text.*, arms.experiment AS number, arms.arm AS arm_number, {contract.boolean("consent")} AS agrees
-        FROM text LEFT JOIN arms ON arms.name = text.experiment AND arms.arm_name = text.arm
-    ), judged AS (SELECT *, {reason} AS reason FROM read)
-    SELECT {number}, row, sha256(? || user_id), number, arm_number, agrees, reason,
-        CASE WHEN reason IS NOT NULL THEN {raw} END
-    FROM judged"""
-
-
-def _gate(con: duckdb.DuckDBPyConnection, inputs: PeopleInputs) -> None:
-    """Consent first: what leaves here is rows of consenting people, and who was there at all.
-
-    A person's consent is their latest statement (a refusal wins a tie); without one it is what the workspace assumes.
-    """
-    assumed = str(inputs.consent_assumed).lower()
-    con.execute(
-        """CREATE TABLE stated AS SELECT user_key, arg_max(agrees, instant * 2 + (NOT agrees)::INTEGER) AS agrees
-        FROM parsed WHERE reason IS NULL AND agrees IS NOT NULL GROUP BY user_key"""
-    )
-    con.execute(
-        f"""CREATE TABLE consent AS
-        WITH known AS (
-            SELECT user_key, NULL::BOOLEAN AS agrees FROM parsed WHERE reason IS NULL
-            UNION ALL SELECT user_key, agrees FROM grouped WHERE reason IS NULL
-        ), once AS (SELECT user_key, bool_and(agrees) AS agrees FROM known GROUP BY user_key)
-        SELECT row_number() OVER () AS person, user_key, coalesce(stated.agrees, once.agrees, {assumed}) AS agrees
-        FROM once LEFT JOIN stated USING (user_key)"""
-    )
-    con.execute("CREATE TABLE keys AS SELECT person, user_key FROM consent WHERE agrees")
-    con.execute(
-        """CREATE TABLE presence AS
-        SELECT person, days.block, any_value(agrees::INTEGER)::BIGINT AS consenting,
-            max((NOT counts)::INTEGER)::BIGINT AS invalid
-        FROM (SELECT user_key, day, counts FROM parsed WHERE reason IS NULL) JOIN days USING (day)
-            JOIN consent USING (user_key) GROUP BY person, days.block"""
-    )
-    con.execute(
-        """CREATE TABLE events AS
-        SELECT person, days.block, days.week, day::BIGINT AS day, kind::BIGINT AS kind, channel::BIGINT AS channel,
-            geo::BIGINT AS geo, micros, row_number() OVER (PARTITION BY person ORDER BY instant, event_key) AS seq
-        FROM parsed JOIN days USING (day) JOIN keys USING (user_key) WHERE reason IS NULL AND counts"""
-    )
-    con.execute(
-        """CREATE TABLE assigned AS SELECT DISTINCT person, experiment::BIGINT AS experiment, arm::BIGINT AS arm
-        FROM grouped JOIN keys USING (user_key) WHERE reason IS NULL"""
-    )
-    for table in ("parsed", "grouped", "stated", "consent"):
-        con.execute(f"DROP TABLE {table}")
-
-
-__all__ = ["LoadSettings", "load_people", "log"]

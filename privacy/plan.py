@@ -15,32 +15,36 @@ from contracts.calendar import Block
 from contracts.errors import ConfigError, InputError
 from contracts.evidence import Experiment
 from contracts.release import Measure
-from privacy import diagnostics, journeys, kpi, trials
+from privacy import credit, diagnostics, journeys, kpi, levels, media, trials
+from privacy.bounding import linf_units
 from privacy.cadence import Batch
 from privacy.inputs import Question
 from privacy.mechanism import sigma_for
 from privacy.policy import MICROS, Bound, FixedPoint, PrivacyPolicy, fixed_point, slice_nano
-from privacy.vectors import ReleasePlan, VectorPlan, digest, keys_hash
+from privacy.safety import check_integers
+from privacy.vectors import ReleasePlan, VectorPlan, canonical, digest, keys_hash
 
 SCHEMA_VERSION = 1
-BlockMeasure = tuple[Measure, Block]
+WHOLE: tuple[Measure, ...] = ("diagnostics", "media", "credit", "levels")  # about a whole quarter, in one batch
 
 
 def plan_releases(question: Question, policy: PrivacyPolicy) -> tuple[ReleasePlan, ...]:
-    """All releases of the question: per block kpi, journeys (each in its batches) and diagnostics, then experiments.
+    """All releases of the question: per block and measure, kpi and journeys in their batches, then experiments.
 
-    A measure whose share is 0 is left out. Diagnostics describe a whole quarter: where kpi comes in several batches,
-    they wait for the quarter's end. An experiment whose window runs past the last block waits (`waiting`).
-    Raises ConfigError when the journeys table would be too large or a grant too small, InputError when an experiment
-    starts before the calendar.
+    A measure whose share is 0 is left out. Diagnostics, media and credit describe a whole quarter: where kpi comes in
+    several batches, they wait for the quarter's end. An experiment whose window runs past the last block waits
+    (`waiting`). Raises ConfigError when the journeys table would be too large, a grant too small or a rule names an
+    unknown channel, InputError when an experiment starts before the calendar.
     """
     plans: list[ReleasePlan] = []
     for block in question.blocks:
         for measure in ("kpi", "journeys"):
             plans += [_block_plan(measure, block, b, question, policy) for b in _due(measure, block, question, policy)]
         if block.closed or policy.cadence.get("kpi", "quarter") == "quarter":
-            whole = Batch(block.weeks, policy.share_nano("diagnostics"))
-            plans += [_block_plan("diagnostics", block, whole, question, policy)] if whole.nano else []
+            for measure in WHOLE:
+                plans += [
+                    _block_plan(measure, block, b, question, policy) for b in _due(measure, block, question, policy)
+                ]
     if policy.share_nano("trials"):
         plans += [_trial_plan(e, question, policy) for e in question.experiments if question.covers(e)]
     for e in waiting(question):
@@ -72,6 +76,12 @@ def _batch_keys(
         return kpi.keys(weeks, question, names)
     if measure == "journeys":
         return journeys.keys(question.channels, policy.journeys.max_touches, names)
+    if measure == "media":
+        return media.keys(weeks, question, policy.media, names)
+    if measure == "credit":
+        return credit.keys(question, names)
+    if measure == "levels":
+        return levels.keys(weeks, question, policy, names)
     return diagnostics.keys(question, names)
 
 
@@ -80,6 +90,12 @@ def _bounds(measure: str, policy: PrivacyPolicy) -> dict[str, Bound]:
         return dict(policy.kpi)
     if measure == "journeys":
         return policy.journeys.vectors()
+    if measure == "media":
+        return policy.media.vectors()
+    if measure == "credit":
+        return policy.credit.vectors()
+    if measure == "levels":
+        return policy.levels.vectors(policy.kpi)
     return diagnostics.vectors(policy)
 
 
@@ -93,14 +109,17 @@ def _check_size(question: Question, policy: PrivacyPolicy) -> None:
         )
 
 
-def _vector(name: str, declared: float, fixed: FixedPoint, denominator: int, cells: int, nano: int) -> VectorPlan:
+def _vector(
+    name: str, declared: float, fixed: FixedPoint, denominator: int, cells: int, nano: int, l0: int = 0
+) -> VectorPlan:
     if nano < 1:
         raise ConfigError(
             f"the grant of vector {name!r} is under one nano-rho; raise privacy.rho_per_user_quarter or its share, "
             "or set the share of its measure to 0."
         )
+    check_integers(name, fixed.units, fixed.step, cells, l0)
     sigma = sigma_for(fixed.units, nano)
-    return VectorPlan(name, declared, fixed.units, fixed.step, denominator, cells, nano, sigma)
+    return VectorPlan(name, declared, fixed.units, fixed.step, denominator, cells, nano, sigma, l0)
 
 
 def _used(measure: str, policy: PrivacyPolicy) -> dict[str, Bound]:
@@ -111,10 +130,14 @@ def _due(measure: str, block: Block, question: Question, policy: PrivacyPolicy) 
     """Batches to release now; none where nothing is granted or nothing can be counted."""
     if not policy.share_nano(measure) or not _used(measure, policy):
         return ()
+    if measure in ("journeys", "media", "credit") and not question.channels:
+        return ()
     if measure == "journeys":
-        if not question.channels:
-            return ()
         _check_size(question, policy)
+    if measure == "credit":
+        credit.check_direct(question, policy.credit)
+    if measure == "levels":
+        levels.check(question, policy)
     return policy.batches(measure, block)
 
 
@@ -129,17 +152,27 @@ def _block_plan(measure: Measure, block: Block, batch: Batch, question: Question
             MICROS,
             len(keys[name]),
             slice_nano(batch.nano, b.share),
+            policy.l0(measure, name, b),
         )
         for name, b in bounds.items()
     )
-    method = {"kpi": kpi.METHOD, "journeys": journeys.METHOD, "diagnostics": diagnostics.METHOD}[measure]
+    modules = {"kpi": kpi, "journeys": journeys, "diagnostics": diagnostics, "media": media, "credit": credit}
+    method = (modules | {"levels": levels})[measure].METHOD
     extra: dict[str, Any] = {"weeks": [w.isoformat() for w in weeks], "week_start": question.week_start}
     if measure == "journeys":
         extra["max_touches"] = policy.journeys.max_touches
+    if measure == "credit":
+        extra["credit"] = credit.declared(policy.credit)
+    if measure == "levels":
+        extra["regions"] = {name: list(geos) for name, geos in policy.levels.regions.items()}
     if measure == "diagnostics":  # what was clipped depends on the bounds of kpi
         extra["kpi_bounds"] = {n: fixed_point(b.bound).units * fixed_point(b.bound).step for n, b in policy.kpi.items()}
         parts = [[w.isoformat() for w in b.weeks] for b in policy.batches("kpi", block)]
         extra |= {"kpi_batches": parts} if len(parts) > 1 else {}  # and on what was bounded together
+        capped = {n: policy.l0("kpi", n, b) for n, b in policy.kpi.items() if policy.l0("kpi", n, b)}
+        extra |= {"kpi_l0": capped} if capped else {}
+    if any(v.l0 for v in vectors):  # the norm is the default and leaves the hash of older releases as it was
+        extra["l0_linf"] = {v.name: [v.l0, linf_units(v.bound_units, v.l0)] for v in vectors if v.l0}
     last_day = weeks[-1] + timedelta(days=6)
     return _plan(measure, (block,), weeks[0], last_day, "", vectors, keys, {"method": method} | extra, weeks)
 
@@ -189,7 +222,17 @@ def _plan(
     spec_hash = digest(spec)
     release_id = f"{measure}-{slug}-{spec_hash[:16]}"
     return ReleasePlan(
-        release_id, spec_hash, measure, tuple(b.id for b in blocks), start, end, experiment, vectors, hashed, weeks
+        release_id,
+        spec_hash,
+        measure,
+        tuple(b.id for b in blocks),
+        start,
+        end,
+        experiment,
+        vectors,
+        hashed,
+        weeks,
+        canonical(spec),
     )
 
 

@@ -20,7 +20,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
@@ -28,13 +28,15 @@ from typing import Any
 import numpy as np
 
 from contracts.errors import LedgerError, PrivacyError, WorkspaceError
-from privacy import diagnostics, files, journeys, kpi, trials
-from privacy.disk import file_hash, full_disk, preallocate, private_folder, sync_folder, write_into
+from privacy import credit, diagnostics, files, journeys, kpi, levels, media, trials
+from privacy.bounding import linf_units
+from privacy.chain import LedgerPaths
+from privacy.disk import file_hash, full_disk, only_one, preallocate, private_folder, sync_folder, write_into
 from privacy.inputs import PeopleInputs, Question
-from privacy.ledger import Grant, Ledger, LedgerPaths, ReleaseState, open_ledger
+from privacy.ledger import Grant, Ledger, ReleaseState, open_ledger
 from privacy.load import LoadSettings, load_people
 from privacy.mechanism import add_noise, epsilon_of
-from privacy.people import People
+from privacy.people import Crowd, People
 from privacy.plan import SCHEMA_VERSION, release_keys
 from privacy.policy import MEASURES, PrivacyPolicy
 from privacy.vectors import ReleasePlan, Span
@@ -42,6 +44,7 @@ from privacy.vectors import ReleasePlan, Span
 Progress = Callable[[str, int, int], None]  # text, done, total
 BYTES_PER_CELL, BYTES_PER_FILE = 96, 65_536  # generous: what a file takes at most
 QUARTERS_PER_YEAR = 4
+LOCK = "publishing.lock"
 FIXED_SETTINGS = ("time_zone", "currency", "conversion_is_touch")
 
 
@@ -56,6 +59,8 @@ class Job:
     staging: Path
     run_id: str
     now: datetime
+    actor: str = ""  # who is written into the ledger beside each charge
+    identity: str = ""  # version of the identity map, known once people are loaded
 
     def final(self, plan: ReleasePlan) -> Path:
         """Where the published file lies."""
@@ -70,9 +75,10 @@ class Job:
         return self.staging / f"{plan.release_id}.part"
 
 
-def grant_of(policy: PrivacyPolicy) -> Grant:
-    """Caps of a block, nano-rho."""
-    return Grant(policy.cap_nano, {m: policy.share_nano(m) for m in MEASURES})
+def grant_of(policy: PrivacyPolicy, inputs: PeopleInputs, question: Question) -> Grant:
+    """Caps of a block, nano-rho, and what decides which day lies in it."""
+    calendar = {"time_zone": inputs.time_zone, "week_start": question.week_start}
+    return Grant(policy.cap_nano, {m: policy.share_nano(m) for m in MEASURES}, calendar)
 
 
 def publish(
@@ -86,17 +92,18 @@ def publish(
         raise WorkspaceError(
             f"{job.releases_dir} and {job.staging} must lie on one file system, so that a release appears at once."
         )
-    with open_ledger(paths, job.now) as ledger, ExitStack() as stack:
+    with only_one(settings.raw_dir / LOCK), open_ledger(paths, job.now) as ledger, ExitStack() as stack:
         pending = tuple(p for p in plans if not _finish(p, job, ledger))
         if pending:
-            grant = grant_of(job.policy)
+            grant = grant_of(job.policy, job.inputs, job.question)
             ledger.check_affordable(tuple(p for p in pending if ledger.state(p.release_id) is None), grant)
             _take_room(pending, job)
             progress("reading events", len(plans) - len(pending), len(plans))
-            people = stack.enter_context(load_people(job.inputs, job.question, settings))
+            crowd = stack.enter_context(load_people(job.inputs, job.question, settings))
+            job = replace(job, identity=crowd.identity)
             for plan in pending:
                 progress(f"releasing {plan.measure} {plan.experiment or plan.blocks[0]}", plans.index(plan), len(plans))
-                _release(plan, job, ledger, grant, people)
+                _release(plan, job, ledger, grant, crowd)
     progress("released", len(plans), len(plans))
     return tuple(job.final(p) for p in plans)
 
@@ -117,9 +124,9 @@ def _finish(plan: ReleasePlan, job: Job, ledger: Ledger) -> bool:
             return False
         _commit(plan, job, ledger)
     elif final.exists():
-        if file_hash(final) != state.out_hash:
+        if final.is_symlink() or file_hash(final) != state.out_hash:
             raise LedgerError(
-                f"{final} was edited after publication: its content is not what the ledger committed. Restore the "
+                f"{final} was edited after publication: it is not the file that the ledger committed. Restore the "
                 "published file; it is never drawn again."
             )
     elif staged.exists() and file_hash(staged) == state.out_hash:
@@ -158,14 +165,14 @@ def _take_room(pending: tuple[ReleasePlan, ...], job: Job) -> None:
         raise
 
 
-def _release(plan: ReleasePlan, job: Job, ledger: Ledger, grant: Grant, people: People) -> None:
+def _release(plan: ReleasePlan, job: Job, ledger: Ledger, grant: Grant, crowd: Crowd) -> None:
     """One plan, from its charge to its file."""
     again = ledger.state(plan.release_id) is not None
-    state = ledger.reserve(plan, grant, job.now)
+    state = ledger.reserve(plan, grant, job.now, job.actor)
     if again:  # a crash came after the charge and before a whole file: what was drawn then has been seen by nobody
         ledger.note_attempt(plan.release_id, job.now)
         job.staged(plan).unlink(missing_ok=True)
-    _stage(_draw(plan, job, people, state), plan, job)
+    _stage(_draw(plan, job, ledger, crowd, state), plan, job)
     _commit(plan, job, ledger)
 
 
@@ -206,7 +213,7 @@ def _rename(source: Path, target: Path) -> None:
 def exact_vectors(
     plan: ReleasePlan, people: People, policy: PrivacyPolicy, question: Question
 ) -> dict[str, np.ndarray]:
-    """Bounded, noise-free integer totals per vector. In memory only: the mechanism and the tests call it."""
+    """Bounded, noise-free integer totals per vector of the people of one partition."""
     if plan.measure == "trials":
         return {"trial": trials.exact(people, question, plan.experiment, policy.trials, plan.vectors[0])}
     number, block = next((i, b) for i, b in enumerate(question.blocks) if b.id == plan.blocks[0])
@@ -219,19 +226,47 @@ def exact_vectors(
         return kpi.exact(people, here, plan.vectors)
     if plan.measure == "journeys":
         return journeys.exact(people, here, len(question.channels), policy.journeys.max_touches, plan.vectors)
+    if plan.measure == "media":
+        return media.exact(people, here, question, policy.media, plan.vectors)
+    if plan.measure == "credit":
+        return credit.exact(people, here, question, policy.credit, plan.vectors)
+    if plan.measure == "levels":
+        return levels.exact(people, here, question, policy, plan.vectors)
     spans = tuple(span(b.weeks) for b in policy.batches("kpi", block))
     return diagnostics.exact(people, here, spans, policy, plan.vectors)
 
 
-def _draw(plan: ReleasePlan, job: Job, people: People, state: ReleaseState) -> bytes:
+def exact_totals(plan: ReleasePlan, crowd: Crowd, policy: PrivacyPolicy, question: Question) -> dict[str, np.ndarray]:
+    """Bounded, noise-free integer totals per vector over all partitions.
+
+    In memory only: for the mechanism and tests.
+    """
+    out = {v.name: np.zeros(v.cells, dtype=np.int64) for v in plan.vectors}
+    for people in crowd.each():
+        for name, units in exact_vectors(plan, people, policy, question).items():
+            out[name] += units
+    return out
+
+
+def _draw(plan: ReleasePlan, job: Job, ledger: Ledger, crowd: Crowd, state: ReleaseState) -> bytes:
     keys = release_keys(plan, job.question, job.policy)
-    exact = exact_vectors(plan, people, job.policy, job.question)
+    exact = exact_totals(plan, crowd, job.policy, job.question)
+    ledger.note_draw(plan.release_id, state.reserve_hash, job.now)
     scale = None
     if plan.measure == "trials":
         arms = len(job.question.arms[plan.experiment])
         scale = np.tile(trials.component_bounds(job.policy.trials), arms)
     tables = [files.vector_table(keys[v.name], v, add_noise(exact[v.name], v.sigma_units), scale) for v in plan.vectors]
     return files.encode(tables, _metadata(plan, job, state))
+
+
+def bounding_text(plan: ReleasePlan) -> str:
+    """How one person's contribution was bounded, for readers of the release."""
+    capped = [f"{v.name}: {v.l0} x {linf_units(v.bound_units, v.l0) * v.unit:.6g}" for v in plan.vectors if v.l0]
+    if not capped:
+        return "integer L2 scaling"
+    rest = "" if len(capped) == len(plan.vectors) else "; other vectors by integer L2 scaling"
+    return f"at most L0 cells in keyed-hash order, of at most Linf each ({', '.join(capped)}){rest}"
 
 
 def _metadata(plan: ReleasePlan, job: Job, state: ReleaseState) -> dict[str, Any]:
@@ -260,13 +295,12 @@ def _metadata(plan: ReleasePlan, job: Job, state: ReleaseState) -> dict[str, Any
             "epsilon": epsilon_of(QUARTERS_PER_YEAR * cap, delta),
             "meaning": "worst case of one user over four fiscal quarters",
         },
-        "bounding": "integer L2 scaling",
+        "bounding": bounding_text(plan),
         "max_touches": job.policy.journeys.max_touches if plan.measure == "journeys" else None,
         "trial_bounds": job.policy.trials.bounds() if plan.measure == "trials" else None,
-        "inputs": job.inputs.declared(),
-        "code_hash": files.code_hash(),
-        "dependency_hash": files.dependency_hash(),
+        "credit": credit.declared(job.policy.credit) if plan.measure == "credit" else None,
+        "inputs": job.inputs.declared() | {"identity_map": job.identity},
         "ledger_head": state.reserve_hash,
         "run_id": job.run_id,
         "published_at": job.now.isoformat(),
-    }
+    } | files.provenance(plan)

@@ -1,21 +1,26 @@
-"""Malformed rows: set aside with a reason, counted in the raw zone's log only, refused above the declared share."""
+"""Malformed rows: set aside with a reason, counted in the raw zone's log only, refused above the declared share.
+
+They hold people's ids, so they are sealed (`privacy.vault`) batch by batch on their way out of the engine.
+"""
 
 from __future__ import annotations
 
 import json
-import os
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import duckdb
+import pyarrow as pa
+import pyarrow.csv as pa_csv
 
 from contracts.errors import InputError
-from privacy.disk import full_disk, private_folder
+from privacy.rawzone import RawZone
 from privacy.sources import Source, quote
 
-LOG = "log.jsonl"
+BATCH = 10_000  # rows of a sealed chunk
+HEADER = "file,row,reason,raw"
 SHOWN = {"ts": "ts", "event": "event", "value": "value", "curre": "currency", "consent": "consent", "valid": "valid"}
 
 
@@ -52,71 +57,56 @@ class Rejects:
         return replace(self, unreadable=self.unreadable + found)
 
 
-def log(raw_dir: Path, entry: dict[str, Any]) -> None:
-    """Appends one line to the raw zone's log: the only place where exact counts are written."""
-    path = private_folder(raw_dir) / LOG
-    try:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        try:
-            os.write(handle, (json.dumps(entry, sort_keys=True) + "\n").encode())
-        finally:
-            os.close(handle)
-    except OSError as error:
-        raise full_disk(path, error) from error
-
-
 def finish(
     con: duckdb.DuckDBPyConnection,
     rejects: Rejects,
     max_rejected: float,
-    raw_dir: Path,
+    zone: RawZone,
     now: datetime,
-    table: str = "parsed",
 ) -> None:
-    """Writes the quarantine file and the log. Raises InputError when too large a share of the rows is malformed."""
-    counted = con.execute(f"SELECT count(*), count(reason) FROM {table}").fetchone()
+    """Writes the sealed quarantine and the log. Raises InputError when too large a share of the rows is malformed."""
+    table = f"bad_{rejects.name}"
+    counted = con.execute(
+        f"SELECT (SELECT coalesce(sum(n), 0)::BIGINT FROM read_rows WHERE input = ?), (SELECT count(*) FROM {table})",
+        [rejects.name],
+    ).fetchone()
     assert counted is not None
     rows, bad = counted[0] + rejects.lines, counted[1] + rejects.lines
-    reasons = dict(
-        con.execute(f"SELECT reason, count(*) FROM {table} WHERE reason IS NOT NULL GROUP BY reason").fetchall()
-    )
+    reasons = dict(con.execute(f"SELECT reason, count(*) FROM {table} GROUP BY reason").fetchall())
     if rejects.unreadable:
         reasons["the row cannot be read"] = reasons.get("the row cannot be read", 0) + rejects.lines
-    quarantine = private_folder(private_folder(raw_dir) / "quarantine") / f"{rejects.name}.csv"
-    log(raw_dir, {"at": now.isoformat(), "input": rejects.name, "rows": rows, "rejected": bad, "reasons": reasons})
+    quarantine = zone.quarantine(rejects.name, now.date())
+    zone.log(now, {"input": rejects.name, "rows": rows, "rejected": bad, "reasons": reasons})
     if rows == 0:
         raise InputError(f"{rejects.name}: {rejects.paths[0]} holds no row.")
     if not bad:
         quarantine.unlink(missing_ok=True)
         return
-    _write(con, rejects, table, quarantine)
+    zone.vault.write(quarantine, _batches(con, rejects, table))
     if bad > max_rejected * rows:
-        raise InputError(_sentence(con, rejects, table, max_rejected, quarantine, reasons))
+        raise InputError(_sentence(con, rejects, table, max_rejected, reasons))
 
 
-def _write(con: duckdb.DuckDBPyConnection, rejects: Rejects, table: str, path: Path) -> None:
+def _batches(con: duckdb.DuckDBPyConnection, rejects: Rejects, table: str) -> Iterator[bytes]:
+    """The malformed rows as CSV, header first, in the order of files and rows."""
     con.execute("CREATE TEMP TABLE quarantined (file INTEGER, row BIGINT, reason VARCHAR, raw VARCHAR)")
-    con.execute(f"INSERT INTO quarantined SELECT file, row, reason, raw FROM {table} WHERE reason IS NOT NULL")
+    con.execute(f"INSERT INTO quarantined SELECT file, row, reason, raw FROM {table}")
     if rejects.unreadable:
         con.executemany(
             "INSERT INTO quarantined VALUES (?, ?, 'the row cannot be read', ?)",
             [(u.file, u.line, u.text) for u in rejects.unreadable],
         )
     names = ", ".join(f"({i}, {quote(str(p))})" for i, p in enumerate(rejects.paths))
-    try:
-        path.touch(mode=0o600)
-        con.execute(
-            "COPY (SELECT names.path AS file, row, reason, raw FROM quarantined "
-            f"JOIN (VALUES {names}) names(file, path) USING (file) ORDER BY quarantined.file, row) "
-            f"TO {quote(str(path))} (HEADER, DELIMITER ',')"
-        )
-        os.chmod(path, 0o600)
-    except OSError as error:
-        raise full_disk(path, error) from error
-    except duckdb.IOException as error:
-        raise InputError(f"the quarantine file {path} cannot be written; make room and run again.") from error
-    finally:
-        con.execute("DROP TABLE quarantined")
+    yield f"{HEADER}\n".encode()
+    rows = con.sql(
+        "SELECT names.path AS file, row, reason, raw FROM quarantined "
+        f"JOIN (VALUES {names}) names(file, path) USING (file) ORDER BY quarantined.file, row"
+    )
+    for batch in rows.to_arrow_reader(BATCH):
+        sink = pa.BufferOutputStream()
+        pa_csv.write_csv(batch, sink, pa_csv.WriteOptions(include_header=False))
+        yield sink.getvalue().to_pybytes()
+    con.execute("DROP TABLE quarantined")
 
 
 def _sentence(
@@ -124,7 +114,6 @@ def _sentence(
     rejects: Rejects,
     table: str,
     limit: float,
-    quarantine: Path,
     reasons: dict[str, int],
 ) -> str:
     """Names the most common reason and one row. Ids are never shown; other fields are, so that they can be found."""
@@ -142,5 +131,16 @@ def _sentence(
         example += f" holds {value!r}" if value is not None else ""
     return (
         f"{rejects.name}: more than {limit:.3g} of the rows are malformed (inputs.max_rejected). Most often: {reason}; "
-        f"{example}. All of them are in {quarantine}. Correct the file, or raise inputs.max_rejected."
+        f"{example}. See all of them with: plumb quarantine {rejects.name}. Correct the file, or raise "
+        "inputs.max_rejected."
     )
+
+
+def read_quarantine(raw_dir: Path, secret: bytes, name: str) -> Iterator[bytes]:
+    """The newest quarantine of one input as CSV, chunk by chunk; nothing when no row is set aside.
+
+    Raises WorkspaceError when others may open the raw zone, PrivacyError when the file does not open.
+    """
+    zone = RawZone.of(raw_dir, secret)
+    for path in zone.quarantines(name)[-1:]:
+        yield from zone.vault.read(path)

@@ -1,113 +1,56 @@
 """The door of the privacy room: everything that `workflow/` calls.
 
 plans = plan_releases(question, policy)              # pure, public
-check_people(inputs, policy, question, ...)          # reads and validates, releases nothing
+check_people(inputs, policy, question, settings)     # reads and validates, releases nothing
+forget_person(user_id, inputs, ...)                  # deletes a person from what the room keeps
 publish_releases(plans, inputs, policy, question, ...)   # the only function that turns people's rows into numbers
 read_release(path), read_charges(ledger), verify_ledger(ledger)
+read_spending(ledger), forecasts(policy, rhos, sizes), void_release(id, proof, ...), audit(names, ...)   # the budget
 """
 
 from __future__ import annotations
 
-import secrets
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
 
 import pandas as pd
 
 from contracts.calendar import Block
 from contracts.evidence import Experiment
+from privacy.audit import Subject, audit, published_hashes, require_published
+from privacy.budget import Quarter, Recorded, fiscal_years, read_spending, worst_year
 from privacy.cadence import Cadence, Part
+from privacy.chain import LedgerPaths
+from privacy.check import CheckFigure, PeopleCheck, check_people
 from privacy.files import read_release
+from privacy.forecast import Cell, Forecast, Lift, Sizes, forecasts
+from privacy.forget import Forgotten, forget_person, list_beside, read_forgotten
+from privacy.hierarchy import consistent
 from privacy.inputs import FileSet, Fixed, HashOf, PeopleInputs, Question
-from privacy.ledger import LedgerPaths, charge_frame, open_ledger
-from privacy.load import LoadSettings, load_people
+from privacy.ledger import charge_frame, open_ledger
+from privacy.load import PART_ROWS, EngineName, LoadSettings
 from privacy.mechanism import epsilon_of
 from privacy.plan import plan_releases, release_keys, waiting
-from privacy.policy import Bound, JourneyPolicy, PrivacyPolicy, TrialPolicy
+from privacy.policy import MEASURES, Bound, JourneyPolicy, PrivacyPolicy, TrialPolicy
 from privacy.publish import Job, Progress, publish
+from privacy.quarantine import read_quarantine
+from privacy.rawzone import DEFAULT_DAYS, require_private
 from privacy.vectors import ReleasePlan, VectorPlan
+from privacy.void import Voided, void_release
 
 __all__ = [
-    "Block", "Bound", "Cadence", "CheckFigure", "Experiment", "FileSet", "Fixed", "HashOf", "JourneyPolicy",
-    "LedgerPaths", "Part", "PeopleCheck", "PeopleInputs", "PrivacyPolicy", "Progress", "Question",
-    "ReleasePlan", "TrialPolicy", "VectorPlan", "check_people", "epsilon_of", "plan_releases",
-    "publish_releases", "read_charges", "read_release", "release_keys", "verify_ledger", "waiting",
+    "Block", "Bound", "Cadence", "Cell", "CheckFigure", "DEFAULT_DAYS", "Experiment", "FileSet", "Fixed", "Forecast",
+    "Forgotten", "HashOf", "JourneyPolicy", "LedgerPaths", "Lift", "LoadSettings", "MEASURES", "Part", "PeopleCheck",
+    "PeopleInputs", "PrivacyPolicy", "Progress", "Quarter", "Question", "Recorded", "ReleasePlan", "Sizes", "Subject",
+    "TrialPolicy", "VectorPlan", "Voided", "audit", "check_people", "consistent", "epsilon_of", "fiscal_years",
+    "forecasts", "forget_person", "list_beside", "plan_releases", "publish_releases", "published_hashes",
+    "read_charges", "read_forgotten", "read_quarantine", "read_release", "read_spending", "release_keys",
+    "require_private", "require_published", "verify_ledger", "void_release", "waiting", "worst_year",
 ]  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class CheckFigure:
-    """One row for v_checks. It never holds a count of people's rows."""
-
-    check_name: str
-    subject: str
-    status: Literal["pass", "warn", "fail"]
-    threshold: float | None
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class PeopleCheck:
-    """What a check of the inputs about people found; exact counts are in the raw zone's log only."""
-
-    figures: tuple[CheckFigure, ...]
-
-    @property
-    def passed(self) -> bool:
-        """True when nothing failed."""
-        return all(f.status != "fail" for f in self.figures)
 
 
 def _silent(text: str, done: int, total: int) -> None:
     """Progress for callers that show none."""
-
-
-def check_people(
-    inputs: PeopleInputs, policy: PrivacyPolicy, question: Question, *, now: datetime, raw_dir: Path
-) -> PeopleCheck:
-    """Reads and validates every row about people; releases and charges nothing.
-
-    Malformed rows go to `raw_dir/quarantine/NAME.csv` with reasons. Raises InputError for file-level faults and when
-    more than `inputs.max_rejected` of the rows are malformed, ConfigError when the plan itself is impossible.
-    """
-    plans = plan_releases(question, policy)
-    settings = LoadSettings(now, raw_dir, secrets.token_bytes(32))  # hashes of a check are of no use afterwards
-    with load_people(inputs, question, settings):
-        pass
-    figures = [_rows_figure("events", inputs, raw_dir)]
-    if inputs.assignments is not None:
-        figures.append(_rows_figure("assignments", inputs, raw_dir))
-    consent = "assumed" if inputs.consent_assumed else "column"
-    figures.append(
-        CheckFigure(
-            "consent",
-            "events",
-            "warn" if inputs.consent_assumed else "pass",
-            None,
-            "everybody without a statement is assumed to consent"
-            if inputs.consent_assumed
-            else "only people whose latest statement is consent are counted",
-        )
-    )
-    figures.append(
-        CheckFigure("plan", "releases", "pass", None, f"{len(plans)} releases are planned; consent: {consent}")
-    )
-    for e in waiting(question):
-        text = "its window is not over, or not inside released quarters, so it is not released yet"
-        figures.append(CheckFigure("experiment", e.name, "warn", None, text))
-    return PeopleCheck(tuple(figures))
-
-
-def _rows_figure(name: str, inputs: PeopleInputs, raw_dir: Path) -> CheckFigure:
-    some = (raw_dir / "quarantine" / f"{name}.csv").exists()
-    text = (
-        f"some rows are malformed, no more than inputs.max_rejected; see raw/quarantine/{name}.csv"
-        if some
-        else "every row keeps the contract"
-    )
-    return CheckFigure("malformed rows", name, "warn" if some else "pass", inputs.max_rejected, text)
 
 
 def publish_releases(
@@ -122,17 +65,24 @@ def publish_releases(
     secret: bytes,
     run_id: str,
     now: datetime,
+    actor: str = "",
+    retention_days: int = DEFAULT_DAYS,
+    engine: EngineName = "duckdb",
+    part_rows: int = PART_ROWS,
     progress: Progress = _silent,
 ) -> tuple[Path, ...]:
     """Publishes every plan and returns the files, in the order of the plans.
 
     Releases that are out already are verified and returned as they are: neither read again nor charged. `now` must know
-    its zone; `progress(text, done, total)` is called between releases. Raises, before anything is charged: InputError
-    (bad rows), WorkspaceError (no room), BudgetExceeded, PrivacyError (a grant or setting changed), LedgerError
-    (ledger or file missing, edited or restored). Protocol: `privacy.publish`.
+    its zone; `actor` is written into the ledger beside each charge; `progress(text, done, total)` is called between
+    releases. Raises, before anything is charged: InputError (bad rows), WorkspaceError (no room, or another process is
+    publishing), BudgetExceeded, PrivacyError (a grant or setting changed), LedgerError (ledger or file missing, edited
+    or restored). Protocol: `privacy.publish`.
     """
-    settings = LoadSettings(now, raw_dir, secret)
-    job = Job(inputs, policy, question, releases_dir, raw_dir / "staging", run_id, now)
+    require_private(raw_dir)
+    forgotten = read_forgotten(list_beside(ledger.db), secret)
+    settings = LoadSettings(now, raw_dir, secret, retention_days, forgotten, part_rows, engine)
+    job = Job(inputs, policy, question, releases_dir, raw_dir / "staging", run_id, now, actor)
     return publish(plans, job, ledger, settings, progress)
 
 

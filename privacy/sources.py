@@ -9,12 +9,15 @@ import csv
 import glob
 import gzip
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from contracts.errors import InputError
 from privacy.inputs import FileSet, Fixed, HashOf
@@ -30,7 +33,9 @@ FORMATS = {
 }
 DELIMITERS = ",;\t|"
 _FLOATS = ("DOUBLE", "FLOAT")
-_TIMES = ("TIMESTAMP", "DATE")
+_NATIVE = ("TIMESTAMP", "DATE", "BOOLEAN")
+_ROW_BYTES = 100  # of a row of text, for guessing how many rows a file holds
+_GZIP = 6  # how much larger text is than its gzip
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +46,32 @@ class Source:
     kind: str
     relation: str
     text: Mapping[str, str]
-    native: Mapping[str, tuple[str, str]]  # columns of a time type: (expression, DuckDB type)
+    native: Mapping[str, tuple[str, str]]  # columns of times and truth values: (expression, DuckDB type)
     broken: str  # SQL condition of an unreadable row; 'false' where the reader rejects such rows itself
+    numbered: str | None = None  # SQL of the row's number from 1, where the reader knows it and can read a row again
+
+
+def engine() -> duckdb.DuckDBPyConnection:
+    """An engine in memory that may not write: no spill file, no extension from elsewhere, times in UTC."""
+    con = duckdb.connect(":memory:")
+    for option in (
+        "temp_directory = ''",
+        "TimeZone = 'UTC'",
+        "autoinstall_known_extensions = false",
+        "autoload_known_extensions = false",
+        "python_enable_replacements = false",  # a name in SQL means a table, never a variable of this program
+    ):
+        con.execute(f"SET {option}")
+    return con
+
+
+def query(con: duckdb.DuckDBPyConnection, statement: str) -> duckdb.DuckDBPyRelation:
+    """A result for Arrow, which `execute` would copy once more.
+
+    A result that nobody read to its end is let go first.
+    """
+    con.abort()
+    return con.sql(statement)
 
 
 def quote(text: str) -> str:
@@ -99,11 +128,16 @@ def open_source(con: duckdb.DuckDBPyConnection, name: str, path: Path) -> Source
 
 
 def unreadable(name: str, path: Path, kind: str, error: Exception) -> InputError:
-    """The sentence for a file that its reader refuses as a whole."""
+    """The sentence for a file that its reader refuses as a whole. What it quotes may be a cell and is left out."""
     if "state machine" in str(error):
         return InputError(f"{name}: {path} mixes line ends (CRLF and LF); save it with one kind.")
     label = {"parquet": "Parquet", "csv": "CSV", "json": "JSON Lines"}[kind]
-    return InputError(f"{name}: {path} cannot be read as {label} ({str(error).splitlines()[0][:160]}).")
+    return InputError(f"{name}: {path} cannot be read as {label} ({_unquoted(error)}).")
+
+
+def _unquoted(error: Exception) -> str:
+    first = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
+    return re.sub(r"\"[^\"]*(\"|$)|'[^']*('|$)", "...", first)
 
 
 def _parquet(con: duckdb.DuckDBPyConnection, name: str, path: Path) -> Source:
@@ -116,9 +150,23 @@ def _parquet(con: duckdb.DuckDBPyConnection, name: str, path: Path) -> Source:
             text[column] = f"CASE WHEN {whole} THEN {plain}::BIGINT::VARCHAR ELSE {plain}::VARCHAR END"
         else:
             text[column] = f"{plain}::VARCHAR"
-        if kind.startswith(_TIMES):
+        if kind.startswith(_NATIVE):
             native[column] = (plain, kind)
-    return Source(path, "parquet", relation, text, native, "false")
+    numbered = None if "file_row_number" in text else "(file_row_number + 1)"  # the engine's own column
+    return Source(path, "parquet", relation, text, native if numbered else {}, "false", numbered)
+
+
+def estimated_rows(path: Path) -> int:
+    """About how many rows a file holds: exact for Parquet, by size for text.
+
+    It decides over memory, not over figures.
+    """
+    if FORMATS.get(_suffix(path)) == "parquet":
+        try:
+            return int(pq.ParquetFile(path).metadata.num_rows)
+        except (pa.ArrowException, OSError):
+            return 0  # the reader will say what is wrong with it
+    return path.stat().st_size * (_GZIP if path.suffix.lower() == ".gz" else 1) // _ROW_BYTES
 
 
 def _csv_header(name: str, path: Path) -> tuple[list[str], str]:
@@ -129,7 +177,12 @@ def _csv_header(name: str, path: Path) -> tuple[list[str], str]:
     except (UnicodeDecodeError, OSError) as error:
         raise InputError(f"{name}: {path} cannot be read as UTF-8 text ({error}).") from error
     delimiter = max(DELIMITERS, key=lambda d: (line.count(d), -DELIMITERS.index(d)))
-    header = next(csv.reader([line], delimiter=delimiter), [])
+    try:
+        header = next(csv.reader([line], delimiter=delimiter), [])
+    except csv.Error as error:
+        raise InputError(
+            f"{name}: the header of {path} cannot be read ({error}); save the file with line feeds (LF or CRLF)."
+        ) from None
     header = [h.strip() for h in header]
     repeated = {h for h in header if header.count(h) > 1}
     if not header or repeated:

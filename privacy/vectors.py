@@ -25,6 +25,7 @@ class VectorPlan:
     cells: int
     nano: int  # what every charged block pays for it
     sigma_units: float
+    l0: int = 0  # cells of one person, where these are capped instead of the norm (privacy.bounding); 0: the norm is
 
     @property
     def unit(self) -> float:
@@ -61,6 +62,7 @@ class ReleasePlan:
     vectors: tuple[VectorPlan, ...]
     keys_hash: str
     weeks: tuple[date, ...] = ()  # the batch's weeks, of one block; empty for trials
+    spec: str = ""  # the declared question as canonical JSON; spec_hash is its SHA-256
 
     @property
     def nano(self) -> int:
@@ -78,10 +80,14 @@ class ReleasePlan:
         return tuple(Charge(self.release_id, block, self.measure, self.nano) for block in self.blocks)
 
 
+def canonical(value: Any) -> str:
+    """A value as JSON: one text for one value."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, default=str)
+
+
 def digest(value: Any) -> str:
     """SHA-256 of a value written as canonical JSON."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(canonical(value).encode()).hexdigest()
 
 
 def keys_hash(keys: dict[str, pd.DataFrame]) -> str:

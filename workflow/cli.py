@@ -1,24 +1,21 @@
 """The command `plumb`. Each command prints a short table, or one JSON object with `--json`; errors are one sentence.
 
 Exit codes: 0 done, 1 a fault of Plumbline, 2 something that the user can mend, 3 an earlier step is missing, 4 the
-model did not pass its gate.
+model did not pass its gate, 5 a release does not verify.
 """
 
 from __future__ import annotations
 
-import json
 import sys
-import traceback
-from collections.abc import Callable
-from datetime import date, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from contracts.errors import InputError, PlumblineError, WorkspaceError
+from workflow.cli_base import HERE, AsOf, Chosen, Folder, Json, console, date_of, execute, root_of
+from workflow.cli_budget import add_budget
+from workflow.cli_raw import add_raw
 
 app = typer.Typer(
     name="plumb",
@@ -27,102 +24,14 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-
-Folder = Annotated[Path, typer.Argument(metavar="[DIR]", help="The workspace: a folder with your input files.")]
-Chosen = Annotated[Path | None, typer.Option("-C", "--workspace", metavar="DIR", help="The same, as an option.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
-AsOf = Annotated[
-    str | None,
-    typer.Option("--as-of", metavar="DATE", help="Take this day for today and release the open quarter up to it, too."),
-]
-HERE = Path(".")
-
-
-def _root(directory: Path, option: Path | None) -> Path:
-    if option is not None and directory != HERE and directory != option:
-        raise WorkspaceError(f"two folders are named, {directory} and {option}; name one.")
-    return option or directory
-
-
-def _date(text: str | None) -> date | None:
-    if text is None:
-        return None
-    try:
-        return date.fromisoformat(text)
-    except ValueError:
-        raise InputError(f"--as-of is {text!r}; write an ISO date such as 2026-01-31.") from None
-
-
-def _execute(
-    root: Path, as_json: bool, work: Callable[[], dict[str, Any]], show: Callable[[dict[str, Any]], None]
-) -> None:
-    """Runs one command and turns what it raises into a sentence and an exit code."""
-    try:
-        answer = work()
-    except typer.Exit:
-        raise
-    except PlumblineError as error:
-        _fail(as_json, str(error), error.exit_code, type(error).__name__)
-    except KeyboardInterrupt:
-        _fail(as_json, "interrupted; run again to go on from here.", 130, "Interrupted")
-    except Exception as error:  # the last door: everything else becomes a sentence and a log
-        _unexpected(root, as_json, error)
-    else:
-        if as_json:
-            typer.echo(json.dumps({"status": "ok"} | answer, default=str))
-        else:
-            show(answer)
-
-
-def _unexpected(root: Path, as_json: bool, error: Exception) -> None:
-    from workflow.runner import disk_full
-
-    if disk_full(error):
-        sentence = f"the disk is full ({root}); make room and run again. What was published before is unchanged."
-        _fail(as_json, sentence, WorkspaceError.exit_code, "WorkspaceError")
-    if isinstance(error, PermissionError):
-        sentence = f"{error.filename or root} may not be read or written; mend its permissions and run again."
-        _fail(as_json, sentence, WorkspaceError.exit_code, "WorkspaceError")
-    where = _log(root, error)
-    _fail(
-        as_json,
-        f"an unexpected fault ({type(error).__name__}); the details are in {where}. Please report it.",
-        1,
-        "Fault",
-    )
-
-
-def _log(root: Path, error: Exception) -> str:
-    """Writes the traceback beside the workspace; to the error stream when that cannot be written."""
-    text = "".join(traceback.format_exception(error))
-    folder = root / ".plumb" / "log"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"{datetime.now():%Y%m%dT%H%M%S%f}.log"
-        path.write_text(text, encoding="utf-8")
-    except OSError:
-        typer.echo(text, err=True)
-        return "the lines above"
-    return str(path)
-
-
-def _fail(as_json: bool, sentence: str, code: int, kind: str) -> None:
-    if as_json:
-        typer.echo(json.dumps({"status": "error", "error": sentence, "kind": kind, "exit_code": code}))
-    else:
-        typer.echo(sentence, err=True)
-    raise typer.Exit(code)
-
-
-def _console() -> Console:
-    """Standard output; tables in a pipe or a log are not squeezed into 80 columns."""
-    return Console(highlight=False, width=None if sys.stdout.isatty() else 140)
+add_budget(app)
+add_raw(app)
 
 
 @app.command()
 def init(directory: Folder = HERE, workspace: Chosen = None, as_json: Json = False) -> None:
     """Recognise the input files of a folder and write its plumb.toml."""
-    root = _root(directory, workspace)
+    root = root_of(directory, workspace)
 
     def work() -> dict[str, Any]:
         from workflow.init import initialise
@@ -140,7 +49,7 @@ def init(directory: Folder = HERE, workspace: Chosen = None, as_json: Json = Fal
             typer.echo(f"Note: {note}")
         typer.echo(f"Next: plumb run {root}")
 
-    _execute(root, as_json, work, show)
+    execute(root, as_json, work, show)
 
 
 def _steps(root: Path, as_json: bool, as_of: str | None, command: str | None) -> None:
@@ -148,7 +57,7 @@ def _steps(root: Path, as_json: bool, as_of: str | None, command: str | None) ->
         from workflow.job import Job
         from workflow.runner import run, run_command
 
-        job = Job.open(root, _date(as_of), quiet=as_json)
+        job = Job.open(root, date_of(as_of), quiet=as_json)
         result = run(job) if command is None else run_command(job, command)
         logged = ""
         if command is None and "publish" in result.made:
@@ -167,7 +76,7 @@ def _steps(root: Path, as_json: bool, as_of: str | None, command: str | None) ->
             ],
         }  # fmt: skip
 
-    _execute(root, as_json, work, lambda answer: _show_steps(root, answer))
+    execute(root, as_json, work, lambda answer: _show_steps(root, answer))
 
 
 def _show_steps(root: Path, answer: dict[str, Any]) -> None:
@@ -179,7 +88,7 @@ def _show_steps(root: Path, answer: dict[str, Any]) -> None:
         happened = row["status"] if row["made"] else ("up to date" if row["status"] == "done" else row["status"])
         text = f"{happened}: {row['reason']}" if row["reason"] else happened
         table.add_row(row["step"], text, f"{row['seconds']:.1f}" if row["made"] else "")
-    _console().print(table)
+    console().print(table)
     typer.echo(f"Privacy budget charged by this run: rho {answer['rho_charged']:g}.")
     if answer["logged"]:
         typer.echo(answer["logged"])
@@ -190,62 +99,62 @@ def _show_steps(root: Path, answer: dict[str, Any]) -> None:
 @app.command()
 def check(directory: Folder = HERE, workspace: Chosen = None, as_json: Json = False) -> None:
     """Read every input against its contract, nothing else."""
-    root = _root(directory, workspace)
+    root = root_of(directory, workspace)
     _steps(root, as_json, None, "check")
 
 
 @app.command()
 def release(directory: Folder = HERE, workspace: Chosen = None, as_json: Json = False, as_of: AsOf = None) -> None:
     """Publish the private aggregates of people's events; the only step that reads people's rows."""
-    _steps(_root(directory, workspace), as_json, as_of, "release")
+    _steps(root_of(directory, workspace), as_json, as_of, "release")
 
 
 @app.command()
 def lift(directory: Folder = HERE, workspace: Chosen = None, as_json: Json = False) -> None:
     """Analyse the experiments."""
-    _steps(_root(directory, workspace), as_json, None, "lift")
+    _steps(root_of(directory, workspace), as_json, None, "lift")
 
 
 @app.command()
 def fit(directory: Folder = HERE, workspace: Chosen = None, as_json: Json = False) -> None:
     """Fit the marketing-mix model, with and without the experiments."""
-    _steps(_root(directory, workspace), as_json, None, "fit")
+    _steps(root_of(directory, workspace), as_json, None, "fit")
 
 
 @app.command()
 def credit(directory: Folder = HERE, workspace: Chosen = None, as_json: Json = False) -> None:
     """Attribution from released journeys."""
-    _steps(_root(directory, workspace), as_json, None, "credit")
+    _steps(root_of(directory, workspace), as_json, None, "credit")
 
 
 @app.command()
 def reconcile(directory: Folder = HERE, workspace: Chosen = None, as_json: Json = False) -> None:
     """Pool model, experiments and attribution."""
-    _steps(_root(directory, workspace), as_json, None, "reconcile")
+    _steps(root_of(directory, workspace), as_json, None, "reconcile")
 
 
 @app.command()
 def plan(directory: Folder = HERE, workspace: Chosen = None, as_json: Json = False) -> None:
     """Find the best split of the budget."""
-    _steps(_root(directory, workspace), as_json, None, "plan")
+    _steps(root_of(directory, workspace), as_json, None, "plan")
 
 
 @app.command()
 def report(directory: Folder = HERE, workspace: Chosen = None, as_json: Json = False) -> None:
     """Write report.html, one file that opens offline."""
-    _steps(_root(directory, workspace), as_json, None, "report")
+    _steps(root_of(directory, workspace), as_json, None, "report")
 
 
 @app.command()
 def run(directory: Folder = HERE, workspace: Chosen = None, as_json: Json = False, as_of: AsOf = None) -> None:
     """Do everything that is out of date. Safe to kill and to run again."""
-    _steps(_root(directory, workspace), as_json, as_of, None)
+    _steps(root_of(directory, workspace), as_json, as_of, None)
 
 
 @app.command()
 def status(directory: Folder = HERE, workspace: Chosen = None, as_json: Json = False) -> None:
     """Say which steps are up to date."""
-    root = _root(directory, workspace)
+    root = root_of(directory, workspace)
 
     def work() -> dict[str, Any]:
         from workflow.inspect import status_of
@@ -257,35 +166,9 @@ def status(directory: Folder = HERE, workspace: Chosen = None, as_json: Json = F
         table = Table("step", "state", "made at", "reason", box=None, pad_edge=False)
         for row in answer["steps"]:
             table.add_row(row["step"], row["state"], row["made_at"] or "", row["reason"])
-        _console().print(table)
+        console().print(table)
 
-    _execute(root, as_json, work, show)
-
-
-@app.command()
-def budget(directory: Folder = HERE, workspace: Chosen = None, as_json: Json = False) -> None:
-    """Show the privacy budget, spent and left, per quarter."""
-    root = _root(directory, workspace)
-
-    def work() -> dict[str, Any]:
-        from workflow.inspect import budget_of
-        from workflow.job import Job
-
-        return budget_of(Job.open(root, quiet=True))
-
-    def show(answer: dict[str, Any]) -> None:
-        if not answer["blocks"]:
-            typer.echo("Nothing was released yet; no privacy budget is spent.")
-            return
-        table = Table("quarter", "spent rho", "left rho", "grant rho", "epsilon", box=None, pad_edge=False)
-        for row in answer["blocks"]:
-            figures = [f"{row[k]:.4g}" for k in ("spent", "left", "cap", "epsilon")]
-            table.add_row(row["block"], *figures)
-        _console().print(table)
-        typer.echo(f"epsilon at delta {answer['delta']:g} of one person in that quarter; "
-                   f"worst case of one person over a year: {answer['year_epsilon']:.3g}.")  # fmt: skip
-
-    _execute(root, as_json, work, show)
+    execute(root, as_json, work, show)
 
 
 @app.command()
@@ -297,7 +180,7 @@ def serve(
     as_json: Json = False,
 ) -> None:
     """Start the explorer in the browser; it reads the warehouse only."""
-    root = _root(directory, workspace)
+    root = root_of(directory, workspace)
 
     environment: dict[str, str] = {}
 
@@ -307,7 +190,7 @@ def serve(
         environment.update(prepare(root, port, address))
         return {"url": f"http://{address}:{port}"}
 
-    _execute(root, as_json, work, lambda answer: typer.echo(f"Explorer: {answer['url']} (Ctrl+C ends it)"))
+    execute(root, as_json, work, lambda answer: typer.echo(f"Explorer: {answer['url']} (Ctrl+C ends it)"))
     from workflow.serve import become
 
     become(port, address, environment, quiet=as_json)
@@ -334,9 +217,9 @@ def demo(
     def show(answer: dict[str, Any]) -> None:
         from workflow.demo import show_table
 
-        show_table(answer, _console())
+        show_table(answer, console())
 
-    _execute(root, as_json, work, show)
+    execute(root, as_json, work, show)
 
 
 def main() -> None:

@@ -8,27 +8,18 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from zoneinfo import available_timezones
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from contracts.calendar import WEEKDAYS
 from contracts.errors import ConfigError
 from contracts.panel import OTHER_GEO, UNATTRIBUTED
-from privacy.cadence import PACED, Cadence, Part
-from privacy.policy import Bound, JourneyPolicy, PrivacyPolicy, TrialPolicy
+from workflow.config_base import Name, Section, Share
 from workflow.config_errors import sentence
+from workflow.config_privacy import Privacy
 
 Family = Literal["prospecting", "retargeting", "brand_search", "affiliate", "email", "offline", "other"]
-Name = Annotated[str, Field(min_length=1)]
 Currency = Annotated[str, Field(pattern=r"^[A-Z]{3}$")]
-Share = Annotated[float, Field(ge=0, le=1)]
 RESERVED_GEOS = (OTHER_GEO,)
-_POLICY = PrivacyPolicy()  # the defaults have one owner: the privacy room
-
-
-class Section(BaseModel):
-    """A table of plumb.toml: unknown keys are refused, values never change after loading."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class FixedColumn(Section):
@@ -146,128 +137,10 @@ class Inputs(Section):
     spend: TableInput | None = None
     controls: TableInput | None = None
     assignments: TableInput | None = None
+    identity: TableInput | None = None  # device -> person
+    not_identifiers: list[Name] = []  # columns of people's files that look like identifiers and are none
     experiments: TableInput | None = None
     panel: PanelInput | None = None
-
-
-class Shares(Section):
-    """How a quarter's grant is split between the measures; the sum is at most 1."""
-
-    kpi: Share = _POLICY.shares["kpi"]
-    journeys: Share = _POLICY.shares["journeys"]
-    trials: Share = _POLICY.shares["trials"]
-    diagnostics: Share = _POLICY.shares["diagnostics"]
-    reserve: Share = _POLICY.shares["reserve"]
-
-    @model_validator(mode="after")
-    def _sum(self) -> Shares:
-        total = self.kpi + self.journeys + self.trials + self.diagnostics + self.reserve
-        if total > 1 + 1e-9:
-            raise ValueError(f"the shares add up to {total:.3g}; lower some so that they add up to 1 at most")
-        return self
-
-
-class Bounded(Section):
-    """The most that one person can add in a quarter (metric units, L2), and the part of the measure's share."""
-
-    bound: Annotated[float, Field(gt=0)]
-    share: Share
-
-
-def _bounded(value: Bound) -> Bounded:
-    return Bounded(bound=value.bound, share=value.share)
-
-
-class KpiBounds(Section):
-    """Metrics of the kpi table."""
-
-    conversions: Bounded = _bounded(_POLICY.kpi["conversions"])
-    revenue: Bounded = _bounded(_POLICY.kpi["revenue"])
-    active_users: Bounded = _bounded(_POLICY.kpi["active_users"])
-
-
-class JourneyBounds(Section):
-    """Vectors of the journeys table."""
-
-    max_touches: Annotated[int, Field(ge=1, le=50)] = _POLICY.journeys.max_touches
-    flow: Bounded = _bounded(_POLICY.journeys.flow)
-    position: Bounded = _bounded(_POLICY.journeys.position)
-    position_value: Bounded = _bounded(_POLICY.journeys.position_value)
-    sets: Bounded = _bounded(_POLICY.journeys.sets)
-
-
-class TrialBounds(Section):
-    """The most that one person adds to an arm over the whole window of a user test."""
-
-    visits: Annotated[float, Field(gt=0)] = _POLICY.trials.visits
-    conversions: Annotated[float, Field(gt=0)] = _POLICY.trials.conversions
-    revenue: Annotated[float, Field(gt=0)] = _POLICY.trials.revenue
-
-
-class PartOfQuarter(Section):
-    """A run of weeks that is released together: how many, and its part of the measure's share."""
-
-    weeks: Annotated[int, Field(ge=1)] | None = None
-    share: Share
-
-
-Paced = Literal["quarter", "week"] | list[PartOfQuarter]
-
-
-class Pace(Section):
-    """How each measure's share is spread over a quarter: one batch, week by week, or stated parts."""
-
-    kpi: Paced = "quarter"
-    journeys: Paced = "quarter"
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _word_or_parts(cls, value: object) -> object:
-        if value not in ("quarter", "week") and not isinstance(value, list):
-            raise ValueError('write "quarter", "week" or parts such as [{ weeks = 9, share = 0.4 }, { share = 0.6 }]')
-        return value
-
-    def cadence(self, measure: str) -> Cadence:
-        """As the privacy room reads it."""
-        value: Paced = getattr(self, measure)
-        return value if isinstance(value, str) else tuple(Part(p.weeks, p.share) for p in value)
-
-
-class Privacy(Section):
-    """The privacy boundary (DESIGN section 3); `policy()` is what the privacy room reads."""
-
-    rho_per_user_quarter: Annotated[float, Field(gt=0, le=100)] = _POLICY.rho_per_user_quarter
-    delta: Annotated[float, Field(gt=0, lt=0.01)] = _POLICY.delta
-    min_cohort: Annotated[int, Field(ge=0)] = _POLICY.min_cohort
-    shares: Shares = Shares()
-    kpi: KpiBounds = KpiBounds()
-    journeys: JourneyBounds = JourneyBounds()
-    trials: TrialBounds = TrialBounds()
-    cadence: Pace = Pace()
-
-    def policy(self) -> PrivacyPolicy:
-        """The declared policy. Raises ConfigError for what only the room can judge (fixed-point ranges)."""
-
-        def bound(value: Bounded) -> Bound:
-            return Bound(value.bound, value.share)
-
-        journeys = self.journeys
-        return PrivacyPolicy(
-            rho_per_user_quarter=self.rho_per_user_quarter,
-            delta=self.delta,
-            min_cohort=self.min_cohort,
-            shares=self.shares.model_dump(),
-            kpi={name: bound(getattr(self.kpi, name)) for name in KpiBounds.model_fields},
-            journeys=JourneyPolicy(
-                journeys.max_touches,
-                bound(journeys.flow),
-                bound(journeys.position),
-                bound(journeys.position_value),
-                bound(journeys.sets),
-            ),
-            trials=TrialPolicy(self.trials.visits, self.trials.conversions, self.trials.revenue),
-            cadence={measure: self.cadence.cadence(measure) for measure in PACED},
-        )
 
 
 class Channel(Section):

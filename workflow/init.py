@@ -16,10 +16,20 @@ from contracts.errors import ConfigError, InputError, PlumblineError
 from contracts.panel import NATIONAL
 from workflow import guess
 from workflow.artifacts import replace_text
-from workflow.config import Config, Model, Planning, Privacy, parse
+from workflow.config import Config, Model, Planning, parse
+from workflow.config_privacy import Privacy
 from workflow.files_in import TextTable, header
 from workflow.paths import Workspace, ensure_secret
 
+OFF = {
+    "media": "0: off. Only for impressions and clicks that exist nowhere as a public number; see docs/privacy.md",
+    "credit": "0: off. Time decay, last non-direct and position rules person by person; see docs/privacy.md",
+    "levels": "0: off. Totals of regions, the nation and quarters with noise of their own; see docs/privacy.md",
+}
+JOURNEY_NOTES = {
+    "max_touches": "longer journeys keep their last touches",
+    "clipped_share": "part that buys what the bounds of these tables take, as one number each; 0: not released",
+}
 HEAD = """Plumbline workspace. Every value below is in force as written; edit what you know better.
 `plumb check` tells what is wrong, `plumb run` does everything that is out of date."""
 
@@ -252,11 +262,12 @@ def _privacy(panel: guess.PanelGuess | None) -> list[Entry]:
         Entry(here, "rho_per_user_quarter", default.rho_per_user_quarter, "zCDP budget of one person and quarter"),
         Entry(here, "delta", default.delta, "delta at which epsilon is stated"),
         Entry(here, "min_cohort", default.min_cohort, "screens hide cohorts whose noisy size is smaller"),
+        Entry(here, "close_lag_days", default.close_lag_days, "days after its end until a quarter closes: late rows"),
+        Entry(here, "retention_days", default.retention_days, "days for which malformed rows and logs are kept"),
     ]
     for index, (name, value) in enumerate(default.shares.model_dump().items()):
-        out.append(
-            Entry(("privacy", "shares"), name, value, "parts of the budget; reserve stays unspent" * (index == 0))
-        )
+        remark = "parts of the budget; reserve stays unspent" if index == 0 else OFF.get(name, "")
+        out.append(Entry(("privacy", "shares"), name, value, remark))
     note = "the most that one person can add in a quarter; from policy, never from the data"
     for measure, bounds in (("kpi", default.kpi), ("journeys", default.journeys)):
         for metric, value in bounds.model_dump().items():
@@ -264,7 +275,7 @@ def _privacy(panel: guess.PanelGuess | None) -> list[Entry]:
                 out.append(Entry(("privacy", measure, metric), "bound", value["bound"], note))
                 out.append(Entry(("privacy", measure, metric), "share", value["share"], f"part of the {measure} share"))
             else:
-                out.append(Entry(("privacy", measure), metric, value, "longer journeys keep their last touches"))
+                out.append(Entry(("privacy", measure), metric, value, JOURNEY_NOTES[metric]))
     for measure, pace in default.cadence.model_dump().items():
         note = '"quarter": one batch; "week": a release a week; or [{ weeks = 9, share = 0.4 }, { share = 0.6 }]'
         out.append(Entry(("privacy", "cadence"), measure, pace, note * (measure == "kpi")))

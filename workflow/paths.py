@@ -10,6 +10,7 @@ from pathlib import Path
 
 from app.saved.files import LOCK_FOLDER, STATE_NAME, TABLES_NAME
 from contracts.errors import WorkspaceError
+from privacy.rawzone import require_private
 
 CONFIG_NAME = "plumb.toml"
 SECRET_BYTES = 32
@@ -128,6 +129,8 @@ def read_secret(workspace: Workspace, project_id: str) -> bytes:
                 "bring the folder back from the machine or backup on which the workspace was made."
             )
         ensure_secret(project_id)
+    require_private(path.parent)
+    require_private(path)
     found = path.read_bytes()
     if len(found) < SECRET_BYTES:
         raise WorkspaceError(f"{path} holds {len(found)} bytes; a secret has {SECRET_BYTES}. Restore it from a backup.")

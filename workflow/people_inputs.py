@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
+import getpass
+import os
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 from contracts.calendar import Block, blocks
 from contracts.errors import InputError
-from privacy.room import CheckFigure, FileSet, Fixed, HashOf, LedgerPaths, PeopleInputs, Question, check_people
+from privacy.room import (
+    CheckFigure,
+    FileSet,
+    Fixed,
+    Forgotten,
+    HashOf,
+    LedgerPaths,
+    LoadSettings,
+    PeopleInputs,
+    Question,
+    check_people,
+    forget_person,
+    list_beside,
+    read_forgotten,
+    read_quarantine,
+    require_private,
+)
 from workflow.config import FixedColumn, HashedColumn, TableInput
 from workflow.job import Job
 from workflow.paths import make_private, secret_home
@@ -36,7 +54,7 @@ def file_set(job: Job, section: TableInput, name: str) -> FileSet:
 def people_inputs(job: Job) -> PeopleInputs:
     """Everything that holds rows about people. Raises InputError for a missing file."""
     config = job.config
-    events, assignments = config.inputs.events, config.inputs.assignments
+    events, assignments, identity = config.inputs.events, config.inputs.assignments, config.inputs.identity
     if events is None:
         raise InputError("there is no [inputs.events] in plumb.toml.")
     return PeopleInputs(
@@ -48,7 +66,17 @@ def people_inputs(job: Job) -> PeopleInputs:
         currency=config.project.currency,
         rates={k: v for k, v in config.rates.items() if k != config.project.currency},
         max_rejected=config.inputs.max_rejected,
+        identity=file_set(job, identity, "identity") if identity is not None else None,
+        not_identifiers=frozenset(config.inputs.not_identifiers),
     )
+
+
+def actor() -> str:
+    """Who runs this: the name of the operating system's user; the ledger keeps it beside each charge."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError, ImportError):
+        return f"uid {os.getuid()}"
 
 
 def today(job: Job) -> date:
@@ -57,10 +85,15 @@ def today(job: Job) -> date:
 
 
 def closed_blocks(job: Job) -> tuple[Block, ...]:
-    """Quarters to release: closed ones; with --as-of also the complete weeks of the quarter open that day."""
+    """Quarters to release: closed ones; with --as-of also the complete weeks of the quarter open that day.
+
+    A quarter closes `close_lag_days` after it ended, so that late rows are in. Who names a day decides that they are.
+    """
     day = today(job)
+    late = timedelta(days=job.config.privacy.close_lag_days if job.as_of is None else 0)
     weeks = tuple(w for w in job.public.weeks if w + timedelta(days=6) < day)
-    found = tuple(replace(b, closed=_closed(b, job, day)) for b in blocks(weeks, job.config.project.fiscal_year_start))
+    quarters = blocks(weeks, job.config.project.fiscal_year_start)
+    found = tuple(replace(b, closed=_closed(b, job, day - late)) for b in quarters)
     return tuple(b for b in found if job.as_of is not None or b.closed)
 
 
@@ -95,12 +128,39 @@ def ledger_paths(job: Job) -> LedgerPaths:
 
 
 def raw_zone(job: Job) -> Path:
-    """The raw zone, for its owner only."""
+    """The raw zone. Raises WorkspaceError when others than its owner may open it."""
+    require_private(job.workspace.raw)
     return make_private(job.workspace.raw)
 
 
 def check_people_files(job: Job) -> tuple[CheckFigure, ...]:
     """Reads every row about people and releases nothing. Raises InputError, ConfigError."""
     policy = job.config.privacy.policy()
-    found = check_people(people_inputs(job), policy, question(job), now=utc_clock(), raw_dir=raw_zone(job))
-    return found.figures
+    return check_people(people_inputs(job), policy, question(job), load_settings(job)).figures
+
+
+def load_settings(job: Job) -> LoadSettings:
+    """What a load needs besides the inputs. Raises WorkspaceError, PrivacyError."""
+    forgotten = read_forgotten(list_beside(job.workspace.ledger), job.secret)
+    return LoadSettings(utc_clock(), raw_zone(job), job.secret, job.config.privacy.retention_days, forgotten)
+
+
+def forget(job: Job, user_id: str) -> Forgotten:
+    """Deletes one person from what the room keeps, and from every later load."""
+    return forget_person(
+        user_id,
+        people_inputs(job),
+        raw_dir=raw_zone(job),
+        secret=job.secret,
+        listed=list_beside(job.workspace.ledger),
+        now=utc_clock(),
+    )
+
+
+def quarantine_text(job: Job, name: str) -> str:
+    """Newest quarantine of one input as CSV; '' when no row is set aside. Raises InputError for an unknown name."""
+    if job.panel_door:
+        raise InputError("this workspace holds no user-level data; nothing of people is set aside.")
+    if name not in ("events", "assignments"):
+        raise InputError(f"quarantine: there is none of {name!r}; use events or assignments.")
+    return "".join(chunk.decode() for chunk in read_quarantine(raw_zone(job), job.secret, name))

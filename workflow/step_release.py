@@ -12,22 +12,24 @@ from datetime import datetime
 
 import pandas as pd
 
-from contracts.errors import LedgerError, MissingStep
+from contracts.errors import MissingStep
 from contracts.release import NANO, Release
 from contracts.tables import BY_NAME
 from privacy.room import (
     ReleasePlan,
     plan_releases,
     publish_releases,
+    published_hashes,
     read_charges,
     read_release,
+    require_published,
     verify_ledger,
 )
 from privacy.room import epsilon_of as nano_epsilon
-from workflow.artifacts import Draft, digest_of, file_hash, find, utc_now
-from workflow.job import Job, Outcome
+from workflow.artifacts import Draft, digest_of, find, utc_now
+from workflow.job import PEOPLE, Job, Outcome
 from workflow.paths import require_space
-from workflow.people_inputs import ledger_paths, people_inputs, question, raw_zone, utc_clock
+from workflow.people_inputs import actor, ledger_paths, people_inputs, question, raw_zone, utc_clock
 from workflow.progress import Report, bar
 
 NAME = "release"
@@ -36,20 +38,16 @@ Held = dict[str, Release]  # by release id
 
 
 def published(job: Job) -> Held:
-    """Published releases by id. Raises LedgerError for a file that this ledger never released."""
+    """Published releases by id. Raises LedgerError for a file that this ledger never released, or an edited one."""
     files = sorted(job.workspace.releases.glob("*.parquet")) if job.workspace.releases.is_dir() else []
     if not files:
         return {}
-    known = set(read_charges(ledger_paths(job))["release_id"])
+    hashes = published_hashes(ledger_paths(job), utc_clock())
     out: Held = {}
     for path in files:
         found = read_release(path)
-        if found.release_id not in known:
-            raise LedgerError(
-                f"{path} exists, but the ledger of this workspace never released it; take it away, or put the newest "
-                "ledger back."
-            )
-        found = dataclasses.replace(found, metadata=found.metadata | {"file_hash": file_hash(path)})
+        require_published(path, found.release_id, hashes)
+        found = dataclasses.replace(found, metadata=found.metadata | {"file_hash": hashes[found.release_id]})
         out[found.release_id] = found
     return out
 
@@ -128,6 +126,9 @@ def _publish(job: Job, plans: tuple[ReleasePlan, ...], some: bool) -> None:
             secret=job.secret,
             run_id=job.run_id,
             now=utc_clock(),
+            retention_days=job.config.privacy.retention_days,
+            engine=job.config.privacy.engine,
+            actor=actor(),
             progress=lambda text, done, total: _move(report, done, total),
         )
 
@@ -144,7 +145,7 @@ def _record(job: Job, older: list[str], begun: datetime, made: bool) -> Outcome:
     if artifact is None:
         draft = Draft(job.workspace.runs, NAME, key, started_at=begun)
         draft.path("releases.json").write_text(json.dumps(hashes, indent=1), encoding="utf-8")
-        people = {k: v for k, v in job.input_hashes.items() if k.split(":")[0] in ("events", "assignments")}
+        people = {k: v for k, v in job.input_hashes.items() if k.split(":")[0] in PEOPLE}
         artifact = draft.commit(job.run_id, people, {"older_question": older})
         made = True
     return Outcome(NAME, "done", "", artifact, made=made)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -14,9 +15,18 @@ import numpy as np
 
 from contracts.calendar import blocks, weeks_between
 from contracts.evidence import Experiment
-from privacy.load import LoadSettings, load_people
-from privacy.publish import exact_vectors
-from privacy.room import FileSet, LedgerPaths, PeopleInputs, PrivacyPolicy, Question, plan_releases, publish_releases
+from privacy.load import PART_ROWS, EngineName, LoadSettings, load_people
+from privacy.publish import exact_totals
+from privacy.room import (
+    FileSet,
+    LedgerPaths,
+    PeopleInputs,
+    PrivacyPolicy,
+    Question,
+    plan_releases,
+    publish_releases,
+    read_quarantine,
+)
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 SECRET = b"a secret of thirty-two bytes, ok"
@@ -52,12 +62,16 @@ class World:
     max_rejected: float = 0.01
     rates: Mapping[str, float] = field(default_factory=dict)
     zone: str = "UTC"
+    forgotten: frozenset[str] = frozenset()
+    part_rows: int = PART_ROWS
+    engine: EngineName = "duckdb"
 
-    def inputs(self, events: Path | FileSet, assignments: Path | None = None) -> PeopleInputs:
+    def inputs(self, events: Path | FileSet, assignments: Path | None = None, **more: Any) -> PeopleInputs:
         """The declared inputs of this world."""
         files = events if isinstance(events, FileSet) else FileSet((events,))
         groups = None if assignments is None else FileSet((assignments,))
-        return PeopleInputs(files, groups, self.assumed, self.is_touch, self.zone, "USD", self.rates, self.max_rejected)
+        fixed = (self.assumed, self.is_touch, self.zone, "USD", self.rates, self.max_rejected)
+        return PeopleInputs(files, groups, *fixed, **more)
 
     def write(self, rows: Iterable[Mapping[str, Any]], name: str = "events.csv", columns: Any = COLUMNS) -> Path:
         """Writes rows as CSV or JSON Lines."""
@@ -79,12 +93,19 @@ class World:
 
     def exact(self, inputs: PeopleInputs) -> dict[tuple[str, str], np.ndarray]:
         """(measure and first block, vector) -> bounded integer totals before noise."""
-        out = {}
-        with load_people(inputs, self.question, LoadSettings(NOW, self.root / "raw", SECRET)) as people:
-            for plan in plan_releases(self.question, self.policy):
-                for name, units in exact_vectors(plan, people, self.policy, self.question).items():
-                    out[f"{plan.measure} {plan.blocks[0]}", name] = units
-        return out
+        plans = plan_releases(self.question, self.policy)
+        settings = LoadSettings(NOW, self.root / "raw", SECRET, 35, self.forgotten, self.part_rows, self.engine)
+        with load_people(inputs, self.question, settings) as crowd:
+            return {
+                (f"{p.measure} {p.blocks[0]}", name): units
+                for p in plans
+                for name, units in exact_totals(p, crowd, self.policy, self.question).items()
+            }
+
+    def quarantined(self, name: str = "events") -> list[tuple[int, str]]:
+        """(row, reason) of what the newest quarantine of one input holds."""
+        text = b"".join(read_quarantine(self.root / "raw", SECRET, name)).decode()
+        return [(int(row["row"]), row["reason"]) for row in csv.DictReader(io.StringIO(text))]
 
     @property
     def ledger(self) -> LedgerPaths:

@@ -19,7 +19,7 @@ from privacy.cadence import Cadence, Part
 from privacy.load import LoadSettings, load_people
 from privacy.plan import plan_releases, release_keys
 from privacy.policy import Bound, PrivacyPolicy
-from privacy.publish import exact_vectors
+from privacy.publish import exact_totals
 from privacy.room import read_charges, read_release
 
 SPLIT = (Part(4, 0.25), Part(None, 0.75))
@@ -110,13 +110,14 @@ def test_a_cadence_that_cannot_be_kept_is_refused(cadence: dict[str, Any], messa
 def exact(world: World, rows: list[dict[str, Any]]) -> dict[tuple[str, date, str], np.ndarray]:
     """(measure, first day, vector) -> bounded totals before noise, in metric units."""
     inputs = world.inputs(world.write(rows))
-    out = {}
-    with load_people(inputs, world.question, LoadSettings(NOW, world.root / "raw", SECRET)) as people:
-        for plan in plan_releases(world.question, world.policy):
-            units = exact_vectors(plan, people, world.policy, world.question)
-            for v in plan.vectors:
-                out[plan.measure, plan.period_start, v.name] = units[v.name] * v.unit
-    return out
+    plans = plan_releases(world.question, world.policy)
+    with load_people(inputs, world.question, LoadSettings(NOW, world.root / "raw", SECRET)) as crowd:
+        totals = {p.release_id: exact_totals(p, crowd, world.policy, world.question) for p in plans}
+    return {
+        (plan.measure, plan.period_start, v.name): totals[plan.release_id][v.name] * v.unit
+        for plan in plans
+        for v in plan.vectors
+    }
 
 
 @pytest.fixture

@@ -18,7 +18,9 @@ from hypothesis import strategies as st
 
 from contracts.errors import ContractError, InputError, PrivacyError, UserError
 from privacy.load import LoadSettings, load_people
+from privacy.rawzone import RawZone
 from privacy.room import FileSet, Fixed, HashOf, check_people
+from privacy.sources import unreadable
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 SECRET = b"a secret of thirty-two bytes, ok"
@@ -35,10 +37,7 @@ def loaded(here, inputs, table="events", secret=SECRET):  # type: ignore[no-unty
 
 
 def reasons(here, name="events"):  # type: ignore[no-untyped-def]
-    path = here.root / "raw" / "quarantine" / f"{name}.csv"
-    if not path.exists():
-        return []
-    return duckdb.connect().execute(f"SELECT row, reason FROM read_csv('{path}', header=true) ORDER BY row").fetchall()
+    return here.quarantined(name)
 
 
 BAD = [
@@ -71,7 +70,8 @@ def test_each_malformed_row_is_quarantined_with_its_reason(here, make_event) -> 
     for name in ("events.csv", "events.jsonl"):
         assert len(loaded(here, here.inputs(here.write(rows, name)))) == 1
         assert [r for _, r in reasons(here)] == [reason for _, reason in BAD]
-    quarantine = here.root / "raw" / "quarantine" / "events.csv"
+    quarantine = here.root / "raw" / "quarantine" / "events" / "2026-01-01.sealed"
+    assert b"user_id" not in quarantine.read_bytes(), "what is set aside is sealed"
     assert stat.S_IMODE(quarantine.stat().st_mode) == 0o600
     assert stat.S_IMODE((here.root / "raw").stat().st_mode) == 0o700
 
@@ -97,15 +97,19 @@ def test_rows_that_keep_the_contract_stay(here, make_event) -> None:  # type: ig
 def test_too_many_malformed_rows_stop_the_load_and_name_a_row(here, make_event) -> None:  # type: ignore[no-untyped-def]
     here.max_rejected = 0.01
     rows = [make_event("ann", i, "2024-01-02") for i in range(300)]
-    path = here.write([*rows, *(make_event("eve@example.org", i, "tomorrow") for i in range(3))])
+
+    def secretive(number: int) -> dict[str, str]:
+        return make_event("eve@example.org", number, "tomorrow") | {"event_id": f"e{number}"}
+
+    path = here.write([*rows, *(secretive(i) for i in range(3))])
     assert len(loaded(here, here.inputs(path))) == 300, "3 of 303 is under 1 %"
-    path = here.write([*rows, *(make_event("eve@example.org", i, "tomorrow") for i in range(4))])
+    path = here.write([*rows, *(secretive(i) for i in range(4))])
     with pytest.raises(
         InputError, match=r"more than 0\.01 of the rows.*ts is not an ISO.*row 301 holds 'tomorrow'"
     ) as e:
         loaded(here, here.inputs(path))
     assert "example.org" not in str(e.value), "ids never reach a message"
-    log = [json.loads(line) for line in (here.root / "raw" / "log.jsonl").read_text().splitlines()]
+    log = RawZone.of(here.root / "raw", SECRET).logged()
     assert log[-1]["rejected"] == 4 and log[-1]["rows"] == 304
 
 
@@ -284,8 +288,9 @@ def test_raw_ids_and_counts_do_not_leave(here, make_event) -> None:  # type: ign
     path = here.write([make_event("very-secret-person", 1, "2024-01-02")])
     one = loaded(here, here.inputs(path), "keys")
     two = loaded(here, here.inputs(path), "keys", secret=b"another secret of enough bytes..")
-    assert one["user_key"][0] != two["user_key"][0] and len(one["user_key"][0]) == 64
-    checked = check_people(here.inputs(path), here.policy, here.question, now=NOW, raw_dir=here.root / "raw")
+    assert one["user_key"][0] != two["user_key"][0] and len(one["user_key"][0]) == 32
+    where = LoadSettings(NOW, here.root / "raw", SECRET)
+    checked = check_people(here.inputs(path), here.policy, here.question, where)
     assert checked.passed
     assert all(not any(ch.isdigit() for ch in f.text.split(" releases")[0]) or f.check_name == "plan"
                for f in checked.figures)  # fmt: skip
@@ -337,3 +342,10 @@ def test_no_row_whatever_it_holds_breaks_the_loader(here, rows, kind) -> None:  
         return
     assert len(events) <= len(rows)
     assert (events["micros"] >= 0).all()
+
+
+def test_what_a_reader_quotes_stays_out_of_the_sentence(tmp_path: Path) -> None:
+    error = duckdb.ConversionException("Could not convert string 'eve@example.org' to INT64 in column \"id\", or 'cut")
+    said = str(unreadable("events", tmp_path / "e.csv", "csv", error))
+    assert "example.org" not in said and "cut" not in said
+    assert said.endswith("cannot be read as CSV (Could not convert string ... to INT64 in column ..., or ...).")

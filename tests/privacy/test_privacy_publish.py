@@ -121,7 +121,8 @@ def test_a_second_run_reads_nothing_and_changes_nothing(here, inputs, monkeypatc
 def test_nothing_exact_is_left_on_disk(here, inputs) -> None:  # type: ignore[no-untyped-def]
     here.publish(inputs)
     left = {str(p.relative_to(here.root)) for p in here.root.rglob("*") if p.is_file()}
-    allowed = {"events.csv", "assignments.csv", ".plumb/ledger.sqlite", "config/head", "raw/log.jsonl"}
+    allowed = {"events.csv", "assignments.csv", ".plumb/ledger.sqlite", "config/head", "config/head.lock",
+               "raw/log/2026-01.sealed", "raw/publishing.lock"}  # fmt: skip
     assert {p for p in left if not p.startswith("releases/")} - {
         p + s for p in allowed for s in ("", "-wal", "-shm")
     } == set()
@@ -255,6 +256,19 @@ def test_bad_input_is_met_before_anything_is_charged(here, inputs, make_event) -
     with pytest.raises(InputError, match=r"more than 0\.01 of the rows are malformed"):
         here.publish(replace(inputs, events=replace(inputs.events, paths=(path,))))
     assert read_charges(here.ledger).empty and not contents(here)
+
+
+def test_one_process_at_a_time_publishes(here, inputs) -> None:  # type: ignore[no-untyped-def]
+    """Two would both find a reservation without a file, and draw twice under one charge."""
+    here.publish(inputs)
+    head = here.ledger.head.read_bytes()
+    with (
+        disk.only_one(here.root / "raw" / module.LOCK),
+        pytest.raises(WorkspaceError, match="another process is publishing releases of this workspace"),
+    ):
+        here.publish(inputs)
+    assert here.ledger.head.read_bytes() == head
+    here.publish(inputs)
 
 
 def test_published_files_are_guarded(here, inputs) -> None:  # type: ignore[no-untyped-def]

@@ -164,5 +164,7 @@ def test_malformed_rows_below_the_share_are_quarantined(workspace: Path, plumb: 
     events(FUTURE.format("row_number() OVER () = 7"))(workspace)
     code, answer = plumb("check", workspace)  # type: ignore[misc]
     assert code == 0, answer
-    held = workspace / "raw" / "quarantine" / "events.csv"
-    assert "future" in held.read_text(encoding="utf-8")
+    held = next((workspace / "raw" / "quarantine" / "events").iterdir())
+    assert b"future" not in held.read_bytes()
+    code, answer = plumb("quarantine", "events", "-C", workspace)  # type: ignore[misc]
+    assert code == 0 and "future" in str(answer["csv"])

@@ -10,6 +10,8 @@ import pytest
 
 from contracts.errors import ConfigError
 from mmm.fit import RunFlags
+from privacy.policy import PrivacyPolicy
+from privacy.rules import PositionWeights, TimeDecay
 from workflow.config import load, parse
 
 BASE: dict[str, Any] = {"project": {"id": "abcd"}, "inputs": {"events": {"path": "events.csv"}}}
@@ -44,6 +46,13 @@ CASES = [
     (("privacy", "cadence", "kpi"), "month", r"\[privacy.cadence\] kpi is 'month'; write .* or parts"),
     (("privacy", "cadence", "kpi"), [{"week": 4, "share": 1}], r"week is not a known key; did you mean weeks"),
     (("privacy", "cadence", "trials"), "week", r"trials is not a known key; known here: journeys, kpi"),
+    (("privacy", "shares", "media"), 0.2, r"\[privacy\] shares: the shares add up to 1.2; lower some"),
+    (("privacy", "media", "chanels"), ["tv"], r"\[privacy.media\] chanels is not .*; did you mean channels\?"),
+    (("privacy", "credit", "lookback_days"), 200, r"\[privacy.credit\] lookback_days is 200; it must be 98 or less"),
+    (("privacy", "credit", "rules", "a"), {"kind": "shapley"}, r"credit.rules.a\] kind is 'shapley'; use 'time_decay'"),
+    (("privacy", "credit", "rules", "a"), {"kind": "time_decay", "first": 0.4},
+     r"credit.rules\] a: first is no parameter of 'time_decay', which takes half_life_days; remove it"),
+    (("privacy", "levels", "quarter_bounds"), 0.5, r"\[privacy.levels\] quarter_bounds is 0.5; it must be 1"),
     (("model", "draws"), "many", r"\[model\] draws is 'many'; write a whole number"),
 ]  # fmt: skip
 
@@ -87,3 +96,27 @@ def test_the_sampling_defaults_are_the_models_own() -> None:
     assert (ours.chains, ours.warmup, ours.draws, ours.doublings) == (
         theirs.chains, theirs.warmup, theirs.draws, theirs.doublings,
     )  # fmt: skip
+
+
+def test_declared_media_and_credit_reach_the_room() -> None:
+    rules = {"fast": {"kind": "time_decay", "half_life_days": 2}, "ends": {"kind": "position", "middle": 0}}
+    raw = broken("privacy", "credit", value={"rules": rules, "lookback_days": 14})
+    raw["privacy"]["media"] = {"channels": ["tv"], "clicks": {"bound": 3, "share": 0.2}}
+    policy = parse(raw).privacy.policy()
+    assert policy.credit.rules == {"fast": TimeDecay(2.0), "ends": PositionWeights(0.4, 0.0, 0.4)}
+    assert (policy.credit.lookback_days, policy.media.channels, policy.media.clicks.bound) == (14, ("tv",), 3)
+
+
+def test_the_defaults_are_those_of_the_room() -> None:
+    policy, room = parse(BASE).privacy.policy(), PrivacyPolicy()
+    assert (policy.media, policy.credit, policy.journeys, policy.kpi) == (
+        room.media, room.credit, room.journeys, dict(room.kpi),
+    )  # fmt: skip
+    assert policy.share_nano("media") == policy.share_nano("credit") == policy.share_nano("levels") == 0
+
+
+def test_declared_regions_reach_the_room() -> None:
+    policy = parse(
+        broken("privacy", "levels", value={"regions": {"coast": ["a", "b"]}, "nation": 0.4})
+    ).privacy.policy()
+    assert dict(policy.levels.regions) == {"coast": ("a", "b")} and policy.levels.nation == 0.4
