@@ -39,7 +39,8 @@ class Contributions:
     slope: np.ndarray  # (D,) d total / d log spend, KPI units
 
 
-def _thin(posterior: Posterior, draws: int) -> np.ndarray:
+def thinned(posterior: Posterior, draws: int) -> np.ndarray:
+    """Positions of up to `draws` draws, evenly spread over the chains."""
     return np.linspace(0, posterior.draws - 1, min(draws, posterior.draws)).astype(int)
 
 
@@ -64,7 +65,7 @@ def contributions(
     panel: Panel, spec: ModelSpec, posterior: Posterior, draws: int = CELL_DRAWS
 ) -> Iterator[Contributions]:
     """Yields each paid channel's draws in turn, so that no more than one channel's cells are in memory."""
-    picked = _thin(posterior, draws)
+    picked = thinned(posterior, draws)
     factor = _factors(panel, posterior, spec.structural_sd)[picked]
     design = build_design(panel, spec)
     deviations = posterior.deviations()[picked]
@@ -136,7 +137,7 @@ def channel_effects(panel: Panel, spec: ModelSpec, posterior: Posterior) -> pd.D
         full = totals[:, part.index]
         ratio = part.slope / part.cells.sum(axis=(1, 2))
         frames.append(_scope(part.channel, "total", [None], [None], full[:, None], spend.sum()[None], kpi.sum()[None],
-                             rate, full[_thin(posterior, CELL_DRAWS)][:, None] * ratio[:, None]))  # fmt: skip
+                             rate, full[thinned(posterior, CELL_DRAWS)][:, None] * ratio[:, None]))  # fmt: skip
         by_geo, by_week = part.cells.sum(axis=2), part.cells.sum(axis=1)
         frames.append(
             _scope(part.channel, "geo", panel.geos, [None] * len(panel.geos), by_geo, spend.sum(1), kpi.sum(1), rate)
@@ -191,7 +192,7 @@ def _scope(
 
 def steady_response(panel: Panel, spec: ModelSpec, posterior: Posterior, draws: int = 400) -> SteadyResponse:
     """Steady response of the panel's paid channels for planning, equal weights (see `contracts.response`)."""
-    picked = _thin(posterior, draws)
+    picked = thinned(posterior, draws)
     design = build_design(panel, spec)
     paid = [i for i in range(len(design.channels)) if design.paid[i]]
     where = [panel.channels.index(design.channels[i]) for i in paid]
@@ -249,7 +250,7 @@ def response_curves(response: SteadyResponse) -> pd.DataFrame:
 
 def fitted(panel: Panel, spec: ModelSpec, posterior: Posterior, draws: int = 200) -> tuple[np.ndarray, np.ndarray]:
     """Draws (D, G, T) of the expected baseline and of all media, KPI units, not scaled back: for checks of fit."""
-    picked = _thin(posterior, draws)
+    picked = thinned(posterior, draws)
     design = build_design(panel, spec)
     local = posterior.local.reshape(-1, *posterior.local.shape[2:])[picked]
     shared = posterior.shared.reshape(-1, posterior.shared.shape[2])[picked]

@@ -103,9 +103,9 @@ def test_steady_response_equals_the_model_at_a_steady_spend(world):
     import jax
 
     from mmm.collapse import media_response
-    from mmm.effects import _params, _thin
+    from mmm.effects import _params, thinned
 
-    picked = _thin(result.posterior, 50)
+    picked = thinned(result.posterior, 50)
     flat = dataclasses.replace(flat, past=flat.past * scale[:, None, None])
     with jax.enable_x64(True):
         one = jax.tree.map(lambda a: a[4], _params(result.posterior, picked))
