@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import beta, norm
 
-from contracts.checks import non_negative
+from contracts.checks import non_negative, share
 from contracts.errors import ContractError
 
 KINDS = ("mean", "quantile", "cvar", "probability")
@@ -34,6 +34,7 @@ class Objective:
     kind: str = "mean"
     unit: str = "kpi"
     level: float = 0.1
+    caution: float = 1.0  # share of the figure in a mix with the mean, [0, 1]: the path of the efficient frontier
     target: float | None = None
     hurdle: float = 0.0
     tail: bool = True  # counts what comes after the horizon
@@ -49,6 +50,7 @@ class Objective:
         if self.kind == "probability" and not (self.target is not None and np.isfinite(self.target)):
             raise ContractError(f"the probability of reaching a target needs the target; got {self.target}.")
         non_negative(hurdle=self.hurdle)
+        share(caution=self.caution)
 
     @property
     def cost(self) -> float:
@@ -58,8 +60,15 @@ class Objective:
 
 def score(objective: Objective, draws: np.ndarray, weights: np.ndarray) -> tuple[float, np.ndarray]:
     """Figure of draws (D,) under weights (D,), sum 1, and each draw's share q (D,) in its slope."""
+    mean = float(weights @ draws)
     if objective.kind == "mean":
-        return float(weights @ draws), weights
+        return mean, weights
+    figure, q = _figure(objective, draws, weights)
+    mixed = objective.caution * q + (1 - objective.caution) * weights
+    return objective.caution * figure + (1 - objective.caution) * mean, mixed
+
+
+def _figure(objective: Objective, draws: np.ndarray, weights: np.ndarray) -> tuple[float, np.ndarray]:
     if objective.kind == "probability":
         assert objective.target is not None
         return _probability(draws, weights, objective.target)

@@ -92,14 +92,15 @@ class _Evaluator:
         return Local(gradient, self.decision.blocks(found.blocks), self.decision.groups)
 
 
-def optimise(problem: Problem, *, seed: int = 0, warm: Sequence[np.ndarray] = ()) -> Best:
-    """Best plan of `problem`; `warm` are plans (T, G, C) to start from as well, `seed` picks the random starts.
+def optimise(problem: Problem, *, seed: int = 0, warm: Sequence[np.ndarray] = (), explore: bool = True) -> Best:
+    """Best plan of `problem`; `warm` are plans (T, G, C) to start from as well, `seed` picks the random starts. Without
+    `explore` only the `warm` plans are started from.
 
     Raises ContractError for limits that clash (named, with the smallest relaxation) or name what is not there.
     """
     surface = problem.surface
     decision = build_decision(surface, problem.decision, problem.reference)
-    solved, proved, starts = _branch(problem, decision, seed, warm)
+    solved, proved, starts = _branch(problem, decision, seed if explore or not warm else None, warm)
     spend = whole_cents(np.maximum(decision.cells(solved.z), 0.0))
     rows = build_rows(surface, problem.rules, decision.to_cells, decision.top)
     return describe(problem, spend, gap=solved.gap, breach=breach(rows, decision.amounts(spend)), starts=starts,
@@ -132,6 +133,22 @@ def describe(
         starts=starts,
         proved=proved,
     )
+
+
+def choose_and_value(problem: Problem, *, seed: int = 0) -> tuple[Best, Best]:
+    """The plan chosen on every second draw, as it looks on those draws and on the others.
+
+    The second is the figure to state: a maximum over plans is not valued by the draws that it was chosen on (the
+    optimizer's curse; Smith and Winkler, 2006).
+    """
+    surface = problem.surface
+    n = 2 * (surface.response.draws // 2)
+    if n < 4:
+        raise ContractError(f"choosing on one half of the draws needs at least 4; got {surface.response.draws}.")
+    comb = np.searchsorted(np.cumsum(surface.weights), (np.arange(n) + 0.5) / n).clip(0, len(surface.weights) - 1)
+    halves = [dataclasses.replace(problem, surface=take(surface, comb[k::2])) for k in (0, 1)]
+    chosen = optimise(halves[0], seed=seed)
+    return chosen, describe(halves[1], chosen.spend, breach=chosen.breach, starts=chosen.starts, proved=chosen.proved)
 
 
 def worth_of(surface: Surface, objective: Objective) -> np.ndarray:
@@ -179,7 +196,9 @@ def _evaluator(problem: Problem, surface: Surface, decision: Decision) -> _Evalu
     return dataclasses.replace(empty, reference=reference)
 
 
-def _branch(problem: Problem, decision: Decision, seed: int, warm: Sequence[np.ndarray]) -> tuple[Solved, bool, int]:
+def _branch(
+    problem: Problem, decision: Decision, seed: int | None, warm: Sequence[np.ndarray]
+) -> tuple[Solved, bool, int]:
     """Best-first branch and bound: every campaign between nothing and its minimum is tried off and on."""
     names = problem.surface.response.channels
     for campaign in problem.campaigns:
@@ -229,7 +248,7 @@ def _broken(problem: Problem, decision: Decision, z: np.ndarray, fixed: Sequence
 Solve = Callable[[tuple[Limit, ...], Sequence[np.ndarray]], tuple[Solved, int]]
 
 
-def _solver(problem: Problem, decision: Decision, seed: int) -> Solve:
+def _solver(problem: Problem, decision: Decision, seed: int | None) -> Solve:
     """Solves the problem with more limits added."""
     few = _evaluator(problem, coarse(problem.surface), decision)
     full = _evaluator(problem, problem.surface, decision)
@@ -249,10 +268,12 @@ def _solver(problem: Problem, decision: Decision, seed: int) -> Solve:
 
 
 def _starts(
-    problem: Problem, decision: Decision, rows: Rows, few: _Evaluator, seed: int, warm: Sequence[np.ndarray]
+    problem: Problem, decision: Decision, rows: Rows, few: _Evaluator, seed: int | None, warm: Sequence[np.ndarray]
 ) -> list[np.ndarray]:
     """Feasible points: today's plan, plans given, halfway to where today's slopes point, random ones; for a figure
     other than the mean also the best mean."""
+    if seed is None:
+        return [nearest(decision.amounts(w), rows) for w in warm]
     rng = np.random.default_rng(seed)
     today = nearest(decision.amounts(problem.base), rows)
     starts = [today, *(nearest(decision.amounts(w), rows) for w in warm)]

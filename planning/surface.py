@@ -191,7 +191,7 @@ def value_per_kpi(surface: Surface, unit: str) -> np.ndarray:
 
 
 def value_draws(surface: Surface, spend: np.ndarray, unit: str = "kpi", *, tail: bool = True) -> np.ndarray:
-    """Worth (D,) of a plan over all channels; 'margin' is after its cost. `tail` counts what comes after the horizon."""
+    """Worth (D,) of a plan over all channels; 'margin' is after its cost. `tail` counts what comes after the end."""
     worth = value_per_kpi(surface, unit)
     last = None if tail else surface.periods
     draws = evaluate(surface, spend).plan[:, :, :last].sum(axis=0) @ worth[:last]
