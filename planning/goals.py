@@ -11,7 +11,7 @@ import pandas as pd
 
 from contracts.checks import positive
 from contracts.errors import ContractError
-from planning.decision import build_decision
+from planning.decision import CENT, build_decision
 from planning.limits import Limit, best_vertex, build_rows, feasible_point
 from planning.objective import Objective
 from planning.optimise import Best, Problem, optimise, worth_of
@@ -181,7 +181,8 @@ def total_range(problem: Problem, most: float | None = None) -> tuple[float, flo
     rows = build_rows(surface, rules, decision.to_cells, decision.top)
     feasible_point(rows)
     one = np.ones(len(rows.top))
-    return float(best_vertex(-one, rows).sum()), float(best_vertex(one, rows).sum())
+    least, largest = (float(best_vertex(sign * one, rows).sum()) for sign in (-1.0, 1.0))
+    return np.ceil(least * CENT - 1e-4) / CENT, np.floor(largest * CENT + 1e-4) / CENT
 
 
 def _at(problem: Problem, total: float, near: Best | None = None) -> Best:
@@ -206,4 +207,4 @@ def _halve(problem: Problem, bad: float, good: float, best: Best, holds: Callabl
 
 
 def _goal(best: Best, total: float, target: float, weights: np.ndarray) -> Goal:
-    return Goal(total, float(weights @ (best.draws >= target)), best)
+    return Goal(total, min(float(weights @ (best.draws >= target)), 1.0), best)

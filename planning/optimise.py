@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from contracts.errors import ContractError
+from planning.allocate import knapsack
 from planning.decision import CENT, Decision, build_decision, whole_cents
 from planning.derivatives import derivatives
 from planning.limits import Limit, MinimumCampaign, Rows, Rule, best_vertex, breach, build_rows, feasible_point
@@ -26,6 +27,7 @@ COARSE_DRAWS = 128
 RANDOM_STARTS = 2
 FINISHED = 2  # starts that are finished on all draws
 MANY = 3000  # amounts above which fewer starts are walked
+GRID = 61  # steps of the total in the dynamic programme
 NODES = 40  # of the branch and bound over minimum campaigns
 
 
@@ -142,11 +144,13 @@ def choose_and_value(problem: Problem, *, seed: int = 0) -> tuple[Best, Best]:
     optimizer's curse; Smith and Winkler, 2006).
     """
     surface = problem.surface
-    n = 2 * (surface.response.draws // 2)
-    if n < 4:
+    if surface.response.draws < 4:
         raise ContractError(f"choosing on one half of the draws needs at least 4; got {surface.response.draws}.")
-    comb = np.searchsorted(np.cumsum(surface.weights), (np.arange(n) + 0.5) / n).clip(0, len(surface.weights) - 1)
-    halves = [dataclasses.replace(problem, surface=take(surface, comb[k::2])) for k in (0, 1)]
+    halves = []
+    for k in (0, 1):
+        at = np.arange(k, surface.response.draws, 2)
+        part = surface.weights[at] / surface.weights[at].sum()
+        halves.append(dataclasses.replace(problem, surface=take(surface, at, part)))
     chosen = optimise(halves[0], seed=seed)
     return chosen, describe(halves[1], chosen.spend, breach=chosen.breach, starts=chosen.starts, proved=chosen.proved)
 
@@ -167,8 +171,8 @@ def coarse(surface: Surface, draws: int = COARSE_DRAWS) -> Surface:
     return take(surface, np.searchsorted(np.cumsum(surface.weights), comb).clip(0, len(surface.weights) - 1))
 
 
-def take(surface: Surface, picked: np.ndarray) -> Surface:
-    """The surface on the draws at `picked` (K,), equally weighted."""
+def take(surface: Surface, picked: np.ndarray, weights: np.ndarray | None = None) -> Surface:
+    """The surface on the draws at `picked` (K,), with `weights` (K,), sum 1; equal ones where not given."""
     steady = surface.response.steady
     response = dataclasses.replace(
         surface.response,
@@ -177,7 +181,7 @@ def take(surface: Surface, picked: np.ndarray) -> Surface:
             amplitude=steady.amplitude[picked],
             half_saturation=steady.half_saturation[picked],
             slope=steady.slope[picked],
-            weights=np.full(len(picked), 1.0 / len(picked)),
+            weights=np.full(len(picked), 1.0 / len(picked)) if weights is None else weights,
         ),
         retention=surface.response.retention[picked],
         delay=surface.response.delay[picked],
@@ -270,13 +274,15 @@ def _solver(problem: Problem, decision: Decision, seed: int | None) -> Solve:
 def _starts(
     problem: Problem, decision: Decision, rows: Rows, few: _Evaluator, seed: int | None, warm: Sequence[np.ndarray]
 ) -> list[np.ndarray]:
-    """Feasible points: today's plan, plans given, halfway to where today's slopes point, random ones; for a figure
+    """Feasible points: today's plan, plans given, the best split of its total on a grid (finds the basin of S-shaped
+    curves), halfway to where today's slopes point, random ones; for a figure
     other than the mean also the best mean."""
     if seed is None:
         return [nearest(decision.amounts(w), rows) for w in warm]
     rng = np.random.default_rng(seed)
     today = nearest(decision.amounts(problem.base), rows)
     starts = [today, *(nearest(decision.amounts(w), rows) for w in warm)]
+    starts.append(nearest(decision.amounts(_by_channel(problem, few.surface, decision.cells(today))), rows))
     if len(rows.top) <= MANY:
         vertex = best_vertex(few.local(today).gradient, rows)
         starts += [(today + vertex) / 2]
@@ -287,3 +293,25 @@ def _starts(
         steps = 60 if len(rows.top) <= MANY else 25
         starts.append(maximise(mean.value, mean.local, today, rows, tolerance=1e-5, iterations=steps).z)
     return starts
+
+
+def _by_channel(problem: Problem, surface: Surface, today: np.ndarray) -> np.ndarray:
+    """The plan (T, G, C) that gives today's total to channels by dynamic programming over GRID steps, each channel's
+    money lying as in `today`, or evenly where it has none. Limits on one channel's total are kept; the rest is not."""
+    names = surface.response.channels
+    low, high = np.zeros(len(names)), np.full(len(names), np.inf)
+    for rule in problem.rules:
+        if isinstance(rule, Limit) and rule.each != "period" and rule.geos is rule.first is rule.last is None:
+            for channel in rule.channels or (names if rule.each == "channel" else ()):
+                if rule.each == "channel" or rule.channels == (channel,):
+                    c = names.index(channel)
+                    low[c], high[c] = max(low[c], rule.low), min(high[c], rule.high)
+    free = float(today.sum()) - low.sum()
+    if free <= 0:
+        return today
+    pattern = build_decision(surface, "channel", today).pattern
+    worth = worth_of(surface, problem.objective)
+    steps = np.linspace(0.0, free, GRID)
+    table = np.array([surface.weights @ (evaluate(surface, pattern * (low + s)).plan @ worth).T for s in steps]).T
+    table = np.where(low[:, None] + steps <= high[:, None] + 1e-9, table, -np.inf)
+    return pattern * (low + steps[knapsack(table)])

@@ -61,13 +61,14 @@ def maximise(
     while done < iterations:
         done += 1
         found = _step(at, z, rows, unit, radius)
-        if found is None:  # the subproblem was too badly scaled for this region; the gap tells if the walk ends early
-            radius *= 0.3
+        enough = tolerance * max(abs(best), 1e-12)
+        if found is None or found[1] < -enough:
+            radius *= 0.3  # the subproblem was too badly scaled for this region; the gap tells if the walk ends early
             if radius < SMALLEST_RADIUS:
                 break
             continue
         step, promised = found
-        if promised <= tolerance * max(abs(best), 1e-12):
+        if promised <= enough:
             break
         candidate = np.clip(z + step, 0.0, rows.top)
         reached = value(candidate)
@@ -98,15 +99,19 @@ def nearest(point: np.ndarray, rows: Rows) -> np.ndarray:
 def _step(at: Local, z: np.ndarray, rows: Rows, unit: float, radius: float | None) -> tuple[np.ndarray, float] | None:
     """Best step (N,) of the quadratic model inside the trust region, and the gain that the model promises; None where
     the solver gives up."""
-    scale = np.maximum(z, unit)  # the region is relative to what is spent now
-    curvature = _positive_part(-at.blocks) * scale[at.groups][:, :, None] * scale[at.groups][:, None, :]
-    slope = at.gradient * scale
-    size = max(float(np.abs(slope).max()), float(curvature.max(initial=0.0)), 1e-300)
+    blocks, reach = _positive_part(-at.blocks), np.maximum(z, unit)  # the region is relative to what is spent now
+    slope = float(np.abs(at.gradient * reach).max(initial=0.0))
+    steep = np.diagonal(blocks, axis1=1, axis2=2).ravel() * reach**2
+    size = max(slope, float(np.median(steep)), 1e-300)
+    scale = reach / np.sqrt(np.maximum(steep / size, 1.0))  # Jacobi's: an amount at nothing may bend without end
+    curvature = blocks * scale[at.groups][:, :, None] * scale[at.groups][:, None, :]
     quadratic = csc_matrix(_sparse(curvature / size, at.groups, len(z)) + FLOOR * identity(len(z)))
-    step = _clarabel(quadratic, -slope / size, rows, z, scale, unit, radius)
+    region = None if radius is None else radius * reach / scale
+    step = _clarabel(quadratic, -at.gradient * scale / size, rows, z, scale, unit, region)
     if step is None:
         return None
-    return step * scale, size * float(slope @ step / size - 0.5 * step @ (quadratic @ step))
+    promised = size * float(step @ (at.gradient * scale / size) - 0.5 * step @ (quadratic @ step))
+    return step * scale, promised
 
 
 def _positive_part(blocks: np.ndarray) -> np.ndarray:
@@ -130,7 +135,7 @@ def _clarabel(
     z: np.ndarray,
     scale: np.ndarray,
     unit: float,
-    radius: float | None,
+    region: np.ndarray | None,
 ) -> np.ndarray | None:
     """Least ½ d'Qd + l'd (d in units of `scale`) over the rows, the bounds and the region."""
     matrix = csc_matrix(rows.matrix @ diags(scale))
@@ -139,8 +144,8 @@ def _clarabel(
     high, low = (rows.high - here) / norm, (rows.low - here) / norm
     fixed = high - low <= 1e-9
     least, most = -z / scale, (rows.top - z) / scale
-    if radius is not None:
-        least, most = np.maximum(least, -radius), np.minimum(most, radius)
+    if region is not None:
+        least, most = np.maximum(least, -region), np.minimum(most, region)
     dead = rows.top <= 0
     eye = identity(len(z), format="csr")
     above, below = ~fixed & np.isfinite(high), ~fixed & np.isfinite(low)

@@ -145,7 +145,6 @@ def build_surface(
         )
     half = np.log(steady.half_saturation).T
     seen = response.observed.T
-    normal = np.random.default_rng(0).standard_normal((c, response.draws))
     empty = Surface(
         response=response,
         assumptions=given,
@@ -160,7 +159,7 @@ def build_surface(
         slope=np.ascontiguousarray(steady.slope.T),
         demand=_extend(_laid_out("demand", given.demand, periods, g), tail),
         price=_price(response, given, periods, tail),
-        widen=np.exp(given.extrapolation_sd * normal - given.extrapolation_sd**2 / 2),
+        widen=_widen(response, given.extrapolation_sd),
         seen=seen,
         seen_share=hill_share(
             seen[:, None, :] * np.ones((1, response.draws, 1)), half[:, :, None], steady.slope.T[..., None]
@@ -232,10 +231,12 @@ def _paths(surface: Surface, spend: np.ndarray) -> np.ndarray:
     out = np.empty((c, draws, periods))
     for i in range(c):
         stock = (surface.lag_weights[i] @ past[i].reshape(lags, -1)).reshape(draws, periods, geos)
+        far = (past[i, 0] > surface.seen[i]).any() or (surface.seen[i] < surface.before[:, :, i].T).any()
+        over = stock > surface.seen[i] if far else None  # before the Hill curve takes the stock's memory
         share = hill_share(stock, surface.log_half[i][:, None, None], surface.slope[i][:, None, None])
-        if (past[i, 0] > surface.seen[i]).any() or (surface.seen[i] < surface.before[:, :, i].T).any():
+        if over is not None:
             seen = surface.seen_share[i][:, None, :]
-            share = np.where(stock > surface.seen[i], seen + surface.widen[i][:, None, None] * (share - seen), share)
+            share = np.where(over, seen + surface.widen[i][:, None, None] * (share - seen), share)
         scaled = surface.amplitude[i][:, None, :] * surface.demand
         out[i] = np.einsum("dtg,dtg->dt", share, scaled) if geos > 1 else (share * scaled)[:, :, 0]
     return out
@@ -300,6 +301,14 @@ def _price(response: DynamicResponse, given: Assumptions, periods: int, tail: in
             return None
         price = response.revenue_per_kpi / given.rate
     return _extend(_laid_out("price", price, periods, 1), tail)[:, 0]
+
+
+def _widen(response: DynamicResponse, sd: float) -> np.ndarray:
+    """Lognormal factors (C, D), one normal each, scaled so that the mean response is the same with and without them."""
+    steady = response.steady
+    factor = np.exp(sd * np.random.default_rng(0).standard_normal(steady.half_saturation.shape))
+    size = steady.amplitude.sum(axis=1) * steady.weights[:, None]
+    return np.ascontiguousarray((factor * size.sum(axis=0) / (factor * size).sum(axis=0)).T)
 
 
 def _lag_weights(response: DynamicResponse) -> np.ndarray:
