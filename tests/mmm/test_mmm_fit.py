@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from datetime import timedelta
 
 import numpy as np
 import pytest
@@ -23,6 +24,8 @@ from mmm.effects import (
 from mmm.fit import RunFlags, fit
 from mmm.posterior import Posterior
 from mmm.spec import LogNormalPrior, ModelSpec
+from mmm.surface import dynamic_response
+from planning.surface import build_surface, evaluate
 
 SPEC = ModelSpec(yearly_terms=1)
 FLAGS = RunFlags(chains=2, warmup=100, pilot=100, draws=300, doublings=0)
@@ -117,6 +120,22 @@ def test_steady_response_equals_the_model_at_a_steady_spend(world):
     blurred, plain = (total_draws(panel, result.posterior, sd)[picked][4] for sd in (SPEC.structural_sd, 0.0))
     clipping = plain / result.posterior.flat("theta")[picked][4]
     assert np.allclose(factor[0], blurred / plain * clipping)
+
+
+def test_the_response_in_time_gives_the_fitted_media_back(world):
+    """Fed with the panel's own last periods as a plan, and what was before as in flight, it is the model's fit."""
+    panel, _, _, result, _ = world
+    response = dynamic_response(panel, SPEC, result.posterior, draws=50)
+    periods, design = 8, build_design(panel, SPEC)
+    earlier = design.exposure[:, -periods - response.lags + 1 : -periods]
+    assert np.allclose(response.recent, design.exposure[:, -response.lags + 1 :])
+    start = panel.weeks[-1] + timedelta(days=panel.period_days)
+    surface = build_surface(dataclasses.replace(response, recent=earlier), start, periods)
+    found = evaluate(surface, panel.spend[:, -periods:].transpose(1, 0, 2))
+    whole = (found.plan + found.in_flight)[:, :, :periods]
+    for part in contributions(panel, SPEC, result.posterior, draws=50):
+        c = response.channels.index(part.channel)
+        assert np.allclose(whole[c], part.cells.sum(axis=1)[:, -periods:], rtol=1e-6)
 
 
 def test_curves_rise_and_mark_what_was_observed(world):

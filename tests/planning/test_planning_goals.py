@@ -55,7 +55,7 @@ def test_the_least_budget_is_the_floor_where_even_that_is_enough(make_surface: M
     surface = make_surface(1, channels=2)
     goal = least_budget(free(surface), 1e-3, 0.9)
     assert goal.total == pytest.approx(
-        0.5 * float(held(surface).sum()), rel=1e-6
+        0.5 * float(held(surface).sum()), abs=0.011
     ) and goal.probability == pytest.approx(1.0)
 
 
