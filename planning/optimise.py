@@ -60,7 +60,8 @@ class Best:
     interval: dict[str, float]
     gain_interval: dict[str, float]
     gain_probability: float  # that the gain is positive
-    gap: float  # what could at most be missing, as a share of the value; a bound where the objective is concave
+    gap: float  # what could at most be missing, as a share of the plan's worth (of 1 for a probability); a bound where
+    # the objective is concave
     breach: float  # largest breach of a limit, plan currency (whole cents cost up to a few)
     extrapolated: tuple[str, ...]
     starts: int
@@ -76,6 +77,7 @@ class _Evaluator:
     decision: Decision
     worth: np.ndarray  # (T + L − 1,)
     reference: np.ndarray  # (D,) of the reference plan; 0 unless gains count
+    scale: float  # what is at stake: expected worth of the reference plan, 1 for a probability
 
     def draws(self, z: np.ndarray) -> np.ndarray:
         spend = np.maximum(self.decision.cells(z), 0.0)
@@ -129,7 +131,7 @@ def describe(
         interval=weighted_interval(draws, surface.weights),
         gain_interval=weighted_interval(gain, surface.weights),
         gain_probability=min(float(surface.weights @ (gain > 0)), 1.0),
-        gap=gap / max(abs(value), 1e-12),
+        gap=gap / _at_stake(objective, draws + margin * float(spend.sum()), surface.weights),
         breach=breach,
         extrapolated=extrapolated(surface, spend),
         starts=starts,
@@ -191,13 +193,16 @@ def take(surface: Surface, picked: np.ndarray, weights: np.ndarray | None = None
 
 
 def _evaluator(problem: Problem, surface: Surface, decision: Decision) -> _Evaluator:
-    worth = worth_of(surface, problem.objective)
-    empty = _Evaluator(surface, problem.objective, decision, worth, np.zeros(surface.response.draws))
-    if not problem.objective.gain:
-        return empty
-    base = problem.base
-    reference = evaluate(surface, base).plan.sum(axis=0) @ worth - problem.objective.cost * float(base.sum())
-    return dataclasses.replace(empty, reference=reference)
+    worth, base = worth_of(surface, problem.objective), problem.base
+    brought = evaluate(surface, base).plan.sum(axis=0) @ worth
+    reference = brought - problem.objective.cost * float(base.sum()) if problem.objective.gain else 0.0 * brought
+    scale = _at_stake(problem.objective, brought, surface.weights)
+    return _Evaluator(surface, problem.objective, decision, worth, reference, scale)
+
+
+def _at_stake(objective: Objective, brought: np.ndarray, weights: np.ndarray) -> float:
+    """Size to which tolerances and gaps are relative: a probability is its own, a gain's would be near nothing."""
+    return 1.0 if objective.kind == "probability" else max(abs(float(weights @ brought)), 1e-12)
 
 
 def _branch(
@@ -262,10 +267,12 @@ def _solver(problem: Problem, decision: Decision, seed: int | None) -> Solve:
         feasible_point(rows)
         starts = _starts(problem, decision, rows, few, seed, warm)
         steps = 60 if len(rows.top) <= MANY else 25
-        walked = [maximise(few.value, few.local, s, rows, tolerance=1e-5, iterations=steps) for s in starts]
+        walked = [
+            maximise(few.value, few.local, s, rows, scale=few.scale, tolerance=1e-5, iterations=steps) for s in starts
+        ]
         walked.sort(key=lambda w: w.value, reverse=True)
         kept = walked[: FINISHED if len(rows.top) <= MANY else 1]
-        ends = [maximise(full.value, full.local, w.z, rows, iterations=steps) for w in kept]
+        ends = [maximise(full.value, full.local, w.z, rows, scale=full.scale, iterations=steps) for w in kept]
         return max(ends, key=lambda e: e.value), len(starts)
 
     return solve
@@ -291,7 +298,9 @@ def _starts(
     if problem.objective.kind != "mean":
         mean = dataclasses.replace(few, objective=dataclasses.replace(problem.objective, kind="mean"))
         steps = 60 if len(rows.top) <= MANY else 25
-        starts.append(maximise(mean.value, mean.local, today, rows, tolerance=1e-5, iterations=steps).z)
+        starts.append(
+            maximise(mean.value, mean.local, today, rows, scale=few.scale, tolerance=1e-5, iterations=steps).z
+        )
     return starts
 
 

@@ -50,18 +50,19 @@ def maximise(
     start: np.ndarray,
     rows: Rows,
     *,
+    scale: float,
     tolerance: float = 1e-7,
     iterations: int = ITERATIONS,
 ) -> Solved:
-    """Local best from a feasible `start` (N,). Never ends below it. `tolerance` is the promised gain, relative to |F|,
-    under which the walk ends."""
+    """Local best from a feasible `start` (N,). Never ends below it. `tolerance` is the promised gain, in units of
+    `scale` (the size of what is at stake), under which the walk ends."""
     z, best = start, value(start)
     unit = max(float(start.sum()) / max(len(start), 1), float(np.max(start)) * 1e-3, 1e-9)
     radius, at, done = 1.0, local(start), 0
     while done < iterations:
         done += 1
         found = _step(at, z, rows, unit, radius)
-        enough = tolerance * max(abs(best), 1e-12)
+        enough = tolerance * scale
         if found is None or found[1] < -enough:
             radius *= 0.3  # the subproblem was too badly scaled for this region; the gap tells if the walk ends early
             if radius < SMALLEST_RADIUS:
