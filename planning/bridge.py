@@ -155,7 +155,8 @@ def _match(planned: Surface, refitted: Surface, plan: np.ndarray, actuals: Actua
         raise ContractError(f"the plan is in {planned.currency} and the actuals are in {refitted.currency}.")
     t = planned.periods
     shapes = {
-        "plan": (plan, planned.shape), "actual spend": (actuals.spend, planned.shape), "actual KPI": (actuals.kpi, (t,)),
+        "plan": (plan, planned.shape), "actual spend": (actuals.spend, planned.shape),
+        "actual KPI": (actuals.kpi, (t,)),
         "noise variance": (actuals.noise_variance, (t,)), "residual variance": (actuals.residual_variance, (t,)),
         "planned baseline": (baseline, (planned.response.draws, t)),
         "actual baseline": (actuals.baseline, (refitted.response.draws, t)),
