@@ -51,13 +51,23 @@ def _factors(panel: Panel, posterior: Posterior, structural_sd: float) -> np.nda
     get wrong, which the draws inside one family cannot show (decision 0005).
     """
     rng = np.random.default_rng(posterior.seed)
-    mean, sd = panel.scale_back
-    clipping = np.maximum(rng.normal(mean, sd, posterior.draws), 1.0) if sd > 0 else np.full(posterior.draws, mean)
+    clipping = _clipping(panel, posterior, rng)
     unit = rng.standard_normal((posterior.draws, len(posterior.channels)))
     return clipping[:, None] * np.exp(structural_sd * unit - structural_sd**2 / 2)
 
 
-def _params(posterior: Posterior, picked: np.ndarray) -> Params:
+def scale_factor(panel: Panel, posterior: Posterior) -> np.ndarray:
+    """What undoes the clipped mass, (D,): the same draws as in every effect."""
+    return _clipping(panel, posterior, np.random.default_rng(posterior.seed))
+
+
+def _clipping(panel: Panel, posterior: Posterior, rng: np.random.Generator) -> np.ndarray:
+    mean, sd = panel.scale_back
+    return np.maximum(rng.normal(mean, sd, posterior.draws), 1.0) if sd > 0 else np.full(posterior.draws, mean)
+
+
+def thinned_params(posterior: Posterior, picked: np.ndarray) -> Params:
+    """Nonlinear parameters of the draws at `picked`."""
     return Params(**{name: posterior.flat(name)[picked] for name in Params._fields})
 
 
@@ -74,7 +84,7 @@ def contributions(
         for c, channel in enumerate(design.channels):
             if not design.paid[c]:
                 continue
-            unit, elasticity = jax.device_get(respond(_params(posterior, picked), c))
+            unit, elasticity = jax.device_get(respond(thinned_params(posterior, picked), c))
             size = factor[:, c] * posterior.flat("theta")[picked][:, c]
             local = 1.0 + deviations[:, :, c]
             cells = size[:, None, None] * unit * local[:, :, None]
@@ -115,7 +125,7 @@ def lift_draws(panel: Panel, spec: ModelSpec, posterior: Posterior, terms: Seque
     with jax.enable_x64(True):
         lift = jax.device_get(
             jax.jit(lambda p: jax.lax.map(lambda q: media_response(design, q).lift, p, batch_size=50))(
-                _params(posterior, everything)
+                thinned_params(posterior, everything)
             )
         )
     local = 1.0 + posterior.deviations()[:, :, design.lifts.channel]  # (D, G, K)
@@ -209,7 +219,7 @@ def steady_response(panel: Panel, spec: ModelSpec, posterior: Posterior, draws: 
     with jax.enable_x64(True):
         norm = jax.device_get(
             jax.jit(lambda p: jax.lax.map(lambda q: media_response(design, q).norm, p, batch_size=50))(
-                _params(posterior, picked)
+                thinned_params(posterior, picked)
             )
         )
     per_size = (factor * posterior.flat("theta")[picked] / norm)[:, paid]  # KPI per unit of size at saturation
@@ -257,7 +267,7 @@ def fitted(panel: Panel, spec: ModelSpec, posterior: Posterior, draws: int = 200
     with jax.enable_x64(True):
         base = jax.device_get(jax.vmap(lambda a, b: baseline(design, a, b))(local, shared))
         unit = jax.device_get(
-            jax.lax.map(lambda p: media_response(design, p).unit, _params(posterior, picked), batch_size=50)
+            jax.lax.map(lambda p: media_response(design, p).unit, thinned_params(posterior, picked), batch_size=50)
         )
     media = np.einsum("dc,dgtc,dgc->dgt", posterior.flat("theta")[picked], unit, 1.0 + posterior.deviations()[picked])
     return np.asarray(base), media

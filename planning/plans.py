@@ -121,8 +121,8 @@ def revise(plan: Plan, *, author: str, at: datetime, note: str, spend: np.ndarra
         for c, channel in enumerate(plan.channels):
             if channel in plan.locked and channel in held and not np.allclose(new[..., c], plan.spend[..., c]):
                 raise ContractError(f"channel {channel!r} of plan {plan.name!r} is locked; unlock it first.")
-    return dataclasses.replace(plan, author=author, made=at, note=note, version=plan.version + 1, spend=new, locked=held,
-                               of_record=False, approvals=())  # fmt: skip
+    return dataclasses.replace(plan, author=author, made=at, note=note, version=plan.version + 1, spend=new,
+                               locked=held, of_record=False, approvals=())  # fmt: skip
 
 
 def decide(plan: Plan, approval: Approval) -> Plan:

@@ -86,11 +86,11 @@ def test_the_marginal_roi_is_the_derivative_of_the_curve(world):
     import jax
 
     from mmm.collapse import media_response
-    from mmm.effects import _params
+    from mmm.effects import thinned_params
 
     picked = np.array([3])
     with jax.enable_x64(True):
-        params = jax.tree.map(lambda a: a[0], _params(result.posterior, picked))
+        params = jax.tree.map(lambda a: a[0], thinned_params(result.posterior, picked))
         base, up = media_response(design, params), media_response(bumped, params)
     numeric = (np.asarray(up.norm) / np.asarray(base.norm) - 1) / 0.01
     assert np.allclose(np.asarray(base.elasticity).sum(axis=(0, 1)), numeric, rtol=0.02)
@@ -106,12 +106,12 @@ def test_steady_response_equals_the_model_at_a_steady_spend(world):
     import jax
 
     from mmm.collapse import media_response
-    from mmm.effects import _params, thinned
+    from mmm.effects import thinned, thinned_params
 
     picked = thinned(result.posterior, 50)
     flat = dataclasses.replace(flat, past=flat.past * scale[:, None, None])
     with jax.enable_x64(True):
-        one = jax.tree.map(lambda a: a[4], _params(result.posterior, picked))
+        one = jax.tree.map(lambda a: a[4], thinned_params(result.posterior, picked))
         there, here = jax.device_get((media_response(flat, one), media_response(design, one)))
     per_period = np.asarray(there.unit[:, -1] * there.norm / here.norm * one.theta)
     local = 1 + result.posterior.deviations()[picked][4]

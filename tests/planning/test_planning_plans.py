@@ -115,9 +115,7 @@ def test_a_plan_that_does_not_fit_the_model_is_refused(make_surface: Make) -> No
         fitting(dataclasses.replace(plan, channels=("tv", "c1")), surface)
     with pytest.raises(ContractError, match="has no spend for channel 'c1'; write 0 for none"):
         fitting(dataclasses.replace(plan, channels=("c0",), spend=plan.spend[..., :1]), surface)
-    with pytest.raises(
-        ContractError, match="starts on 2024-01-01, before the history ends; the first day is 2025-01-13"
-    ):
+    with pytest.raises(ContractError, match="starts on 2024-01-01, before the history ends; the first is 2025-01-13"):
         fitting(dataclasses.replace(plan, start=date(2024, 1, 1)), surface)
     with pytest.raises(ContractError, match="has 3 periods of 7 days from 2025-01-13; it is valued over 6"):
         fitting(dataclasses.replace(plan, spend=plan.spend[:3]), surface)
