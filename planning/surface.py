@@ -207,8 +207,9 @@ def held(surface: Surface, totals: np.ndarray | None = None) -> np.ndarray:
 
 
 def extrapolated(surface: Surface, spend: np.ndarray) -> tuple[str, ...]:
-    """Channels that in some geo and period get more exposure than the model has ever seen there."""
+    """Channels that in some geo and period get more exposure than the model has ever seen there, or that never ran."""
     over = (surface.per_spend * spend > surface.seen.T * (1 + 1e-9)).any(axis=(0, 1))
+    over |= (surface.response.steady.observed_max <= 0) & (spend > 0).any(axis=(0, 1))
     return tuple(c for c, far in zip(surface.response.channels, over, strict=True) if far)
 
 
