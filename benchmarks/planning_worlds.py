@@ -31,7 +31,7 @@ from planning.surface import Assumptions, Surface, build_surface, evaluate, held
 
 LAGS, PERIODS = 9, 13
 LEVELS = np.array([0.5, 0.8, 1.0, 1.3])  # of today's spend, at which each channel was measured
-PRIOR_DRAWS = 20_000
+PRIOR_DRAWS = 200_000
 PLANS = ("mean", "p10", "mean on half", "p10 on half")
 
 
@@ -149,6 +149,7 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
                 "stated wins": part["probability"].mean(),
                 "true gain": part["true"].mean(),
                 "stated gain": part["stated"].mean(),
+                "stated p10": part["p10"].mean(),
                 "tenth percentile": part["true"].quantile(0.1),
                 "covered by 80 %": inside.mean(),
             }

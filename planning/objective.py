@@ -7,7 +7,7 @@ Every figure is a sum over draws, so its slope is sum_d q_d · slope of draw d:
 | kind | figure | q |
 |---|---|---|
 | mean | sum w y | w |
-| quantile | Harrell and Davis (1982): Beta-weighted order statistics, smooth in the plan | their weights |
+| quantile | Harrell and Davis (1982): Beta-weighted order statistics, as of up to 60 draws | their weights |
 | cvar | mean of the worst `level` of the draws (Rockafellar and Uryasev, 2000) | w / level there |
 | probability | share of draws at or over the target, smoothed by a normal kernel | kernel density |
 """
@@ -24,6 +24,9 @@ from contracts.errors import ContractError
 
 KINDS = ("mean", "quantile", "cvar", "probability")
 UNITS = ("kpi", "revenue", "margin")
+SMOOTH = (
+    60.0  # a quantile is estimated as if from so many draws: with more its slope rests on a few and walks get stuck
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +81,7 @@ def _figure(objective: Objective, draws: np.ndarray, weights: np.ndarray) -> tup
     if objective.kind == "cvar":
         mass = np.diff(np.minimum(np.append(lower, upper[-1]), objective.level)) / objective.level
     else:
-        size = 1.0 / float(weights @ weights)
+        size = min(1.0 / float(weights @ weights), SMOOTH)
         shape = beta((size + 1) * objective.level, (size + 1) * (1 - objective.level))
         mass = shape.cdf(upper) - shape.cdf(lower)
     q = np.zeros_like(weights)

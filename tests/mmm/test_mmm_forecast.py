@@ -96,6 +96,14 @@ def test_uncertainty_grows_with_the_horizon_and_noise_comes_on_top() -> None:
     panel, controls = world()
     panel = dataclasses.replace(panel, kpi_variance=np.full(panel.kpi.shape, 25.0))
     found = demand_forecast(panel, SPEC, by_hand(panel, scales=0.05), 10, controls=controls, draws=DRAWS)
+    shock_only = dataclasses.replace(
+        by_hand(panel, scales=0.05),
+        params=dict(by_hand(panel, scales=0.05).params)
+        | {"trend_sd": np.zeros((1, DRAWS)), "geo_trend_sd": np.zeros((1, DRAWS))},
+    )
+    settled = demand_forecast(panel, SPEC, shock_only, 10, controls=controls, draws=DRAWS).expected
+    relative = (settled / build_design(panel, SPEC).level[:, None])[:, 0, 5:].std()
+    assert relative == pytest.approx(0.05, rel=0.15)  # the AR(1) keeps its marginal sd; 300 draws of 5 periods
     spread = found.expected.sum(axis=1).std(axis=0)
     assert spread[9] > 1.2 * spread[0] > 0
     noise = (found.observed - found.expected).std(axis=(0, 2))

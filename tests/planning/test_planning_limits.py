@@ -67,6 +67,14 @@ def test_a_change_may_be_bound_to_today(make_surface: Make) -> None:
             r"limits 'total', 'tv contract' cannot hold together; the smallest relaxation moves 50.00: .* by 50.00",
         ),
         (
+            (
+                Limit(name="total", high=100),
+                Limit(name="tv contract", low=150, channels=("c0",)),
+                Limit(name="radio contract", low=120, channels=("c1",)),
+            ),
+            r"limits 'total', 'radio contract' cannot hold together; the smallest relaxation moves 170.00",
+        ),
+        (
             (Limit(name="total", low=100, high=100), Limit(name="cap", high=15, each="channel")),
             r"limits 'total', 'cap' cannot hold together; the smallest relaxation moves 70.00",
         ),

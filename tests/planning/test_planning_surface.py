@@ -44,7 +44,7 @@ def by_hand(response: DynamicResponse, spend: np.ndarray, tail: int) -> np.ndarr
 def test_a_plan_is_the_definition_worked_out_by_hand(make_dynamic: Make) -> None:
     response = make_dynamic(1, channels=2, draws=3)
     surface = build_surface(response, START, 4)
-    spend = held(surface) * np.random.default_rng(0).uniform(0.2, 1.8, surface.shape)
+    spend = held(surface) * np.random.default_rng(0).uniform(0.2, 9.0, surface.shape)
     surface = build_surface(response, START, 4, Assumptions(extrapolation_sd=0.0))
     found = evaluate(surface, spend)
     whole = (found.plan + found.in_flight).sum(axis=2).T
