@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
+from lift.did import DifferenceInDifferences
+from lift.donors import WeightedDonors
 from lift.gls import GlsControl
 from lift.protocol import GeoEstimator
+from lift.tbr import TimeBasedRegression
 
-ESTIMATORS: dict[str, GeoEstimator] = {e.name: e for e in (GlsControl(),)}
+_ALL: tuple[GeoEstimator, ...] = (
+    GlsControl(),
+    DifferenceInDifferences(),
+    WeightedDonors("did"),
+    WeightedDonors("synthetic_control"),
+    WeightedDonors("augmented_sc"),
+    WeightedDonors("sdid"),
+    TimeBasedRegression(),
+    TimeBasedRegression("iid"),
+)
+ESTIMATORS: dict[str, GeoEstimator] = {e.name: e for e in _ALL}
