@@ -26,6 +26,7 @@ WHITE = np.array([0.0, 0.2, 0.45, 0.7])
 WHITE_PRIOR = np.array([0.7, 0.15, 0.1, 0.05])  # mostly AR(1) alone; long memory under white noise is the rarer case
 SLOPE_SD = 0.25  # how far the treated geos' response to the common factor may differ from proportional
 DRIFT_SD = 0.05  # how far a geo may drift from the controls in one year, share of its level
+WEEKDAY_SD = 0.05  # how far a geo's week may be shaped otherwise than the controls', share of level per harmonic
 DOF = np.geomspace(2.5, 1000.0, 200)
 SIGMA = np.geomspace(0.06, 3.2, 16)  # times the residual sd of ordinary least squares
 
@@ -90,6 +91,14 @@ def vague_prior() -> MovementPrior:
     """Density (1 − phi²)^-1/2 in phi, sigma^-1/2 in sigma: what is taken where no donor can say anything."""
     mass = np.gradient(PHI) / np.sqrt(1 - PHI**2)
     return MovementPrior(np.outer(mass / mass.sum(), WHITE_PRIOR), (0.0, np.inf))
+
+
+def weekday_columns(times: np.ndarray, period_days: float) -> np.ndarray:
+    """(T, 6) harmonics of the week for daily periods, (T, 0) for longer ones."""
+    if period_days != 1:
+        return np.zeros((len(times), 0))
+    angle = 2 * np.pi * np.outer(times, [1, 2, 3]) / 7
+    return np.column_stack([np.cos(angle), np.sin(angle)])
 
 
 @lru_cache(maxsize=256)

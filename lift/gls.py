@@ -19,7 +19,16 @@ import numpy as np
 
 from contracts.errors import ContractError
 from lift.controls import MIN_PRE, ControlFactor, control_factor
-from lift.gap import DRIFT_SD, SLOPE_SD, History, SumEffect, Window, sum_effect
+from lift.gap import (
+    DRIFT_SD,
+    SLOPE_SD,
+    WEEKDAY_SD,
+    History,
+    SumEffect,
+    Window,
+    sum_effect,
+    weekday_columns,
+)
 from lift.movement import for_sum, movement_prior
 from lift.protocol import GeoResult, GeoTest, check_history, check_window, t_interval
 
@@ -50,6 +59,11 @@ class GlsControl:
         effect = self._gap(test, control, y, variance, level, pre, win)
         return _result(self, test, control, effect, y, level, pre, win)
 
+    def _precision(self, covariates: int, columns: int) -> np.ndarray:
+        """Prior precision (C,) of level, slope, drift, covariates and weekdays."""
+        weekdays = np.full(columns - 3 - covariates, WEEKDAY_SD**-2)
+        return np.r_[0.0, self.slope_sd**-2, self.drift_sd**-2, np.full(covariates, self.covariate_sd**-2), weekdays]
+
     def _gap(
         self,
         test: GeoTest,
@@ -74,7 +88,7 @@ class GlsControl:
         return sum_effect(
             History(pre, gap[pre], design[0], noise[pre], own, control.released_variance[pre]),
             Window(win, gap[win], design[1], noise[win]),
-            prior=np.r_[0.0, self.slope_sd**-2, self.drift_sd**-2, np.full(len(extra), self.covariate_sd**-2)],
+            prior=self._precision(len(extra), design[0].shape[1]),
             movement=for_sum(learnt, np.nanmean(test.kpi[np.ix_(test.treated, pre)], axis=1)),
         )
 
@@ -103,7 +117,8 @@ def _covariates(test: GeoTest, pre: np.ndarray) -> np.ndarray:
 
 def _columns(factor: np.ndarray, times: np.ndarray, centre: float, period_days: float, extra: np.ndarray) -> np.ndarray:
     years = (times - centre) * period_days / 365.25
-    return np.column_stack([np.ones(len(times)), factor[times] - 1, years, extra[:, times].T])
+    week = weekday_columns(times, period_days)
+    return np.column_stack([np.ones(len(times)), factor[times] - 1, years, extra[:, times].T, week])
 
 
 def _result(

@@ -78,7 +78,7 @@ def by_placebos(
 def jackknife_plus(
     totals: np.ndarray, noise: np.ndarray, sums: np.ndarray, sums_noise: np.ndarray, level: float, name: str
 ) -> Reading:
-    """Jackknife+ over left-out blocks. `totals` (B,): the window's sum under each fit without block b; `sums`: block b's.
+    """Jackknife+ over left-out blocks: `totals` (B,) the window's sum under each fit without block b, `sums` block b's.
 
     The estimate is the median of `totals`, which the interval always holds; p(h) is the level at which h leaves it.
     """

@@ -17,14 +17,22 @@ import numpy as np
 from scipy import special
 
 from lift.controls import ControlFactor
-from lift.gap import DRIFT_SD, PHI, WHITE, MovementPrior, rotation, vague_prior
+from lift.gap import (
+    DRIFT_SD,
+    PHI,
+    WEEKDAY_SD,
+    WHITE,
+    MovementPrior,
+    rotation,
+    vague_prior,
+    weekday_columns,
+)
 
 MIN_DONORS = 3  # fewer say nothing about a population
 SPREAD = np.array([0.05, 0.15, 0.3, 0.6])  # of atanh phi over geos
 SPREAD_PRIOR = np.array([0.3, 0.4, 0.2, 0.1])
 WHITE_MIX = np.array([[0.85, 0.1, 0.04, 0.01], [0.4, 0.3, 0.2, 0.1], [0.1, 0.3, 0.3, 0.3]])  # of geos, on WHITE
 WHITE_MIX_PRIOR = np.array([0.5, 0.3, 0.2])
-COEFFICIENTS = np.array([0.0, DRIFT_SD**-2])  # precision of a donor's level and drift
 SIZES = np.geomspace(0.1, 3.2, 10)  # sigma, in standard deviations of the donor's gap
 SIGMA_FLOOR = 0.3  # least sd of log sigma between the treated geos and the donors
 
@@ -47,7 +55,7 @@ def _residuals(kpi: np.ndarray, noise: np.ndarray, control: ControlFactor, pre: 
 
 
 def _log_likelihood(
-    gap: np.ndarray, tau2: np.ndarray, times: np.ndarray, design: np.ndarray
+    gap: np.ndarray, tau2: np.ndarray, times: np.ndarray, design: np.ndarray, prior: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Restricted log likelihood (J, PHI, WHITE, S) and the sizes (J, S); released noise at its mean over time."""
     sizes = gap.std(axis=1, ddof=1)[:, None] * SIZES  # (J, S)
@@ -58,7 +66,7 @@ def _log_likelihood(
             x, g = rotate @ design, gap @ rotate.T  # (T, C), (J, T)
             total = sizes[:, :, None] ** 2 + tau2[:, None, None] * base  # (J, S, T)
             inverse = 1 / total
-            information = np.einsum("jst,tc,td->jscd", inverse, x, x) + np.diag(COEFFICIENTS)
+            information = np.einsum("jst,tc,td->jscd", inverse, x, x) + np.diag(prior)
             right = (inverse * g[:, None, :]) @ x  # (J, S, C)
             theta = np.linalg.solve(information, right[..., None])[..., 0]
             quadratic = (inverse * g[:, None, :] ** 2).sum(2) - (theta * right).sum(2)
@@ -94,7 +102,9 @@ def movement_prior(
     if len(gap) < MIN_DONORS:
         return vague_prior()
     years = (times - times.mean()) * period_days / 365.25
-    log_lik, sizes = _log_likelihood(gap, tau2, times, np.column_stack([np.ones(len(times)), years]))
+    week = weekday_columns(times, period_days)
+    prior = np.r_[0.0, DRIFT_SD**-2, np.full(week.shape[1], WEEKDAY_SD**-2)]
+    log_lik, sizes = _log_likelihood(gap, tau2, times, np.column_stack([np.ones(len(times)), years, week]), prior)
     mass = _population(special.logsumexp(log_lik, axis=3))
     posterior = log_lik + np.log(mass)[None, :, :, None]
     in_size = special.logsumexp(posterior, axis=(1, 2))  # (J, S)

@@ -25,12 +25,13 @@ class PredictorFit:
 
 
 def predictor_weights(
-    treated: np.ndarray, donors: np.ndarray, y: np.ndarray, x: np.ndarray, *, starts: int = 4, seed: int = 0
+    treated: np.ndarray, donors: np.ndarray, y: np.ndarray, x: np.ndarray, *, starts: int = 0, seed: int = 0
 ) -> PredictorFit:
     """`treated` (Q,), `donors` (Q, J) predictors; `y` (T,), `x` (J, T) outcome over the fitting periods.
 
-    Predictors are scaled by their spread over all geos. The outer search starts from equal importance, from regression
-    importance and from `starts` random points. Raises ContractError for a predictor that is missing or never varies.
+    Predictors are scaled by their spread over all geos. The outer search (Powell) starts from equal importance, from
+    regression importance and from `starts` random points: the published results are local, more starts look
+    further. Raises ContractError for a predictor that is missing or never varies.
     """
     both = np.column_stack([treated, donors])
     if not np.isfinite(both).all():
@@ -50,8 +51,7 @@ def predictor_weights(
     rng = np.random.default_rng(seed)
     begin = [np.zeros(len(target)), _regression_importance(both / spread[:, None], np.vstack([y, x]))]
     begin += [2.0 * rng.standard_normal(len(target)) for _ in range(starts)]
-    options = {"maxiter": 400 * len(target), "xatol": 1e-4, "fatol": 1e-12 * float((y**2).mean()), "adaptive": True}
-    runs = [optimize.minimize(loss, b, method="Nelder-Mead", options=options) for b in begin]
+    runs = [optimize.minimize(loss, b, method="Powell") for b in begin]
     best = min(runs, key=lambda r: float(r.fun))
     importance = np.exp(best.x - best.x.max())
     return PredictorFit(weights_at(best.x), importance / importance.sum(), float(best.fun))

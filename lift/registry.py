@@ -7,6 +7,7 @@ from lift.donors import WeightedDonors
 from lift.gls import GlsControl
 from lift.protocol import GeoEstimator
 from lift.tbr import TimeBasedRegression
+from lift.trimmed import TrimmedPairs
 
 _ALL: tuple[GeoEstimator, ...] = (
     GlsControl(),
@@ -17,5 +18,6 @@ _ALL: tuple[GeoEstimator, ...] = (
     WeightedDonors("sdid"),
     TimeBasedRegression(),
     TimeBasedRegression("iid"),
+    TrimmedPairs(),
 )
 ESTIMATORS: dict[str, GeoEstimator] = {e.name: e for e in _ALL}

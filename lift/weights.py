@@ -103,7 +103,7 @@ def ridge_by_cross_validation(target: np.ndarray, donors: np.ndarray) -> float:
 def _frank_wolfe(
     target: np.ndarray, donors: np.ndarray, penalty: float, weights: np.ndarray, least: float, rounds: int
 ) -> np.ndarray:
-    """The solver of the reference implementation, stopped where it stops: decrease of the mean square under `least`²."""
+    """The reference implementation's solver, stopped where it stops: mean square falls by less than `least`²."""
     a, n, last = donors.T, len(target), np.inf
     for _ in range(rounds):
         fitted = a @ weights
@@ -141,7 +141,7 @@ def synthetic_did(y: np.ndarray, x: np.ndarray, scale: float, after: np.ndarray,
     unit = ((y - y.mean()) / scale, x - x.mean(axis=1, keepdims=True), np.sqrt(scale * after.shape[1]) * sd**2 * len(y))
     time = (mean - mean.mean(), (x - x.mean(axis=0)).T, 1e-12 * sd**2 * len(x))
     if sparse:
-        weights, periods = (_sparse_weights(*problem, least=1e-5 * sd) for problem in (unit, time))
+        weights, periods = _sparse_weights(*unit, 1e-5 * sd), _sparse_weights(*time, 1e-5 * sd)
     else:
-        weights, periods = (simplex_weights(*problem) for problem in (unit, time))
+        weights, periods = simplex_weights(*unit), simplex_weights(*time)
     return _with_intercept(y, x, scale * weights, periods)
