@@ -77,7 +77,7 @@ class SumEffect:
 
 
 @dataclass(frozen=True, slots=True)
-class _Cells:
+class Cells:
     """Forecasts at S sizes and one (phi, omega)."""
 
     log_weight: np.ndarray  # (S,)
@@ -120,7 +120,7 @@ def rotation(times: np.ndarray, noise: np.ndarray, phi: float, white: float) -> 
     return (root @ turn).T, np.maximum(lam, 0.0), logdet
 
 
-def _cells(history: History, window: Window, prior: np.ndarray, sigmas: np.ndarray, phi: float, white: float) -> _Cells:
+def cells(history: History, window: Window, prior: np.ndarray, sigmas: np.ndarray, phi: float, white: float) -> Cells:
     """All sizes at one (phi, omega) from a single eigen-decomposition."""
     t, w = history.times, window.times
     rotate, lam, logdet = rotation(t, history.noise, phi, white)
@@ -145,7 +145,7 @@ def _cells(history: History, window: Window, prior: np.ndarray, sigmas: np.ndarr
     quadratic = (inverse * residual**2).sum(1) + (theta**2) @ prior
     log_weight = -0.5 * (logdet + np.log(s2[:, None] + lam).sum(1) + np.linalg.slogdet(precision)[1] + quadratic)
     weights = (sums[1] + inverse * (sums[3] @ x.T)) @ rotate
-    return _Cells(log_weight, mean, variance, path_variance, weights)
+    return Cells(log_weight, mean, variance, path_variance, weights)
 
 
 def _precision(
@@ -208,19 +208,19 @@ def sum_effect(history: History, window: Window, prior: np.ndarray, movement: Mo
     fit = np.linalg.lstsq(stacked, np.r_[history.gap, np.zeros(c)], rcond=None)
     residual = history.gap - history.design @ fit[0]
     sigmas = SIGMA * float(np.sqrt(residual @ residual / max(len(residual) - 2, 1)))
-    cells = [_cells(history, window, prior, sigmas, p, w) for p in PHI for w in WHITE]
-    log_weight = np.concatenate([k.log_weight for k in cells]) + _grid_prior(sigmas, movement).ravel()
+    grid = [cells(history, window, prior, sigmas, p, w) for p in PHI for w in WHITE]
+    log_weight = np.concatenate([k.log_weight for k in grid]) + _grid_prior(sigmas, movement).ravel()
     weight = np.exp(log_weight - log_weight.max())
     weight /= weight.sum()
-    forecast = np.concatenate([k.mean for k in cells])  # (cells, n)
+    forecast = np.concatenate([k.mean for k in grid])  # (cells, n)
     sums = window.gap.sum() - forecast.sum(1)
-    variances = np.concatenate([k.variance for k in cells]) + window.noise.sum()
-    history_weights = np.concatenate([k.weights for k in cells])
+    variances = np.concatenate([k.variance for k in grid]) + window.noise.sum()
+    history_weights = np.concatenate([k.weights for k in grid])
     mean = float(weight @ sums)
     scale, dof = matching_t(weight, np.abs(sums - mean), np.sqrt(variances))
     path = window.gap - weight @ forecast
     path_variance = weight @ (
-        np.concatenate([k.path_variance for k in cells]) + window.noise + (window.gap - forecast - path) ** 2
+        np.concatenate([k.path_variance for k in grid]) + window.noise + (window.gap - forecast - path) ** 2
     )
     return SumEffect(
         mean=mean,
@@ -231,5 +231,5 @@ def sum_effect(history: History, window: Window, prior: np.ndarray, movement: Mo
         released_variance=float(window.noise.sum() + weight @ (history_weights**2 @ history.noise)),
         history_weights=weight @ history_weights,
         phi=float(weight @ np.repeat(PHI, len(WHITE) * len(sigmas))),
-        sigma=float(weight @ np.tile(sigmas, len(cells))),
+        sigma=float(weight @ np.tile(sigmas, len(grid))),
     )

@@ -7,7 +7,8 @@
 | r[i] = X[i] − theta S[i] | residual | KPI units |
 
 T(theta) = trimmed mean of r / its standard error (winsorised, Tukey and McLaughlin 1963), t with as many
-degrees of freedom as pairs are kept, less one. The estimate solves trimmed mean = 0; the interval is where |T| stays under the t quantile; the
+degrees of freedom as pairs are kept, less one. The estimate solves trimmed mean = 0; the interval is where |T| stays
+under the t quantile; the
 p-value is T(0). One statistic for all three.
 """
 
