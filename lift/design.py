@@ -172,18 +172,21 @@ class _Plan:
 
 
 def _std_errors(scores: Scores, log_sigma: np.ndarray) -> np.ndarray:
-    return np.sqrt(np.exp(2 * log_sigma) * scores.unit_variance + scores.noise)
+    return np.sqrt(np.exp(2 * log_sigma) * scores.unit_variance + scores.slope_variance + scores.noise)
 
 
 def _plan(panel: DesignPanel, spec: DesignSpec, sets: Candidates, length: int) -> _Plan:
     donors = np.flatnonzero(~np.isin(np.array(panel.geos), np.array(spec.excluded, dtype=str)))
     average = panel.noise.mean(axis=1)
-    z = np.empty((len(sets.masks), spec.look_backs))
+    z, slope = np.empty((len(sets.masks), spec.look_backs)), np.zeros(len(sets.masks))
     for b, cut in enumerate(_cuts(panel, spec, length)):
         s = score(panel.kpi, panel.noise, average, sets, cut, length, panel.period_days, donors)
         z[:, b] = s.placebo / _std_errors(s, shrink(s.log_sigma, s.log_sigma_error, sets.sizes)[0])
+        slope += s.slope_variance / spec.look_backs
     t = panel.kpi.shape[1]
     now = score(panel.kpi, panel.noise, spec.planned_noise * average, sets, t, length, panel.period_days, donors)
+    # How far the control factor will have moved by the window is not known yet; the look-backs say how far it does.
+    now = replace(now, slope_variance=slope)
     log_sigma, spread = shrink(now.log_sigma, now.log_sigma_error, sets.sizes)
     se = _std_errors(now, log_sigma)
     return _Plan(se, _std_errors(now, now.log_sigma), now.level, now.noise / se**2, z, float(t - 1), spread)

@@ -27,10 +27,7 @@ from lift.gap import (
     SLOPE_SD,
     WEEKDAY_SD,
     WHITE,
-    History,
     MovementPrior,
-    Window,
-    cells,
     rotation,
     weekday_columns,
 )
@@ -58,6 +55,7 @@ class Scores:
     log_sigma: np.ndarray  # (S,) log size of the gap's movement
     log_sigma_error: float  # its sampling sd
     unit_variance: np.ndarray  # (S,) variance of the estimate for sigma = 1
+    slope_variance: np.ndarray  # (S,) from not knowing how the set answers to the factor; 0 for a future window
     noise: np.ndarray  # (S,) released variance of the estimate
     level: np.ndarray  # (S,) treated KPI per period
 
@@ -65,7 +63,10 @@ class Scores:
 @dataclass(frozen=True, slots=True)
 class _Gaps:
     gap: np.ndarray  # (S, T)
+    factor: np.ndarray  # (S, T) control factor of each set
     level: np.ndarray  # (S,)
+    factor_own: np.ndarray  # (S,) error variance of the factor: the donors' own movement
+    factor_noise: np.ndarray  # (S,) and released noise
     noise: np.ndarray  # (S,) mean released variance of a period of the history
     window_noise: np.ndarray  # (S,) of one period of the window
 
@@ -76,65 +77,70 @@ def _gaps(
     """Gap of every set. `noise` (G,) mean of the history, `planned` (G,) of the window, per period."""
     weight = control.weights[:, 0]  # the same in every period, since no cell is missing
     loading = kpi[:, :pre] @ control.factor[:pre] / (control.factor[:pre] @ control.factor[:pre])
-    loading = np.maximum(loading, 1e-12)
     left = 1.0 - sets.barred
+    scale = left @ (weight * np.maximum(loading, 1e-12))  # (S,)
     factor = left @ (weight[:, None] * kpi)  # (S, T)
-    scale = left @ (weight * loading)  # (S,)
     factor /= scale[:, None]
     y = sets.masks @ kpi
     level = np.einsum("st,st->s", y[:, :pre], factor[:, :pre]) / np.einsum("st,st->s", factor[:, :pre], factor[:, :pre])
     y /= level[:, None]
     y -= factor
-    spread = [
-        (sets.masks @ variance) / level**2 + (left @ (weight**2 * variance)) / scale**2 for variance in (noise, planned)
-    ]
-    return _Gaps(y, level, *spread)
+    own, before, after = ((left @ (weight**2 * v)) / scale**2 for v in (control.own_variance, noise, planned))
+    treated = [(sets.masks @ v) / level**2 for v in (noise, planned)]
+    return _Gaps(y, factor, level, own, before, treated[0] + before, treated[1] + after)
 
 
-def _design(factor: np.ndarray, times: np.ndarray, centre: float, period_days: float) -> np.ndarray:
+@dataclass(frozen=True, slots=True)
+class _Common:
+    """What every set of one size shares: forecast weights and the metric of its history."""
+
+    weights: np.ndarray  # (T,) of the history in the forecast of the window's sum
+    variance: float  # of the estimate at `sigma`, without the slope
+    root: np.ndarray  # (T, T) root · root' is the inverse covariance with level, drift and weekdays taken out
+    per_sigma2: float  # what movement of variance 1 adds to the quadratic form
+    per_noise: float  # what released noise of variance 1 adds
+    trace: float  # of the inverse correlation's share: how a factor error of variance 1 enters the slope
+
+
+def _design(times: np.ndarray, centre: float, period_days: float) -> tuple[np.ndarray, np.ndarray]:
+    """Level, drift and weekdays (T, C), and their prior precision (C,). The slope is each set's own."""
     years = (times - centre) * period_days / 365.25
-    return np.column_stack([np.ones(len(times)), factor - 1, years, weekday_columns(times, period_days)])
+    week = weekday_columns(times, period_days)
+    return np.column_stack([np.ones(len(times)), years, week]), np.r_[
+        0.0, DRIFT_SD**-2, np.full(week.shape[1], WEEKDAY_SD**-2)
+    ]
 
 
-def _prior(columns: int) -> np.ndarray:
-    return np.r_[0.0, SLOPE_SD**-2, DRIFT_SD**-2, np.full(columns - 3, WEEKDAY_SD**-2)]
-
-
-def _forecast_weights(
-    history: History, window: Window, sigmas: np.ndarray, movement: MovementPrior
-) -> tuple[np.ndarray, np.ndarray]:
-    """Weights (S, T) of the history in the forecast of the window's sum and variance (S,), averaged over (phi, omega)."""
-    weights = np.zeros((len(sigmas), len(history.times)))
-    variance = np.zeros(len(sigmas))
-    prior = _prior(history.design.shape[1])
-    for a, phi in enumerate(PHI):
-        for b, white in enumerate(WHITE):
-            if movement.mass[a, b] < 1e-4:
-                continue
-            cell = cells(history, window, prior, sigmas, float(phi), float(white))
-            weights += movement.mass[a, b] * cell.weights
-            variance += movement.mass[a, b] * cell.variance
-    total = movement.mass[movement.mass >= 1e-4].sum()
-    return weights / total, variance / total
-
-
-def _log_sigma(
-    gap: np.ndarray, noise: np.ndarray, times: np.ndarray, design: np.ndarray, typical: float, movement: MovementPrior
-) -> np.ndarray:
-    """(S,) log sigma from the whitened history, at the population's mean correlation."""
-    phi = float(movement.mass.sum(axis=1) @ PHI)
-    white = float(movement.mass.sum(axis=0) @ WHITE)
-    rotate, _, _ = rotation(times, np.zeros(len(times)), round(phi, 3), white)
-    x = rotate @ design
-    inner = x.T @ x + typical**2 * np.diag(_prior(design.shape[1]))
-    # Quadratic form of the marginal covariance: I − x (x'x + prior)^-1 x', as root · root'.
-    form = np.eye(len(times)) - x @ np.linalg.solve(inner, x.T)
+def _common(pre: int, length: int, period_days: float, sigma: float, noise: float, movement: MovementPrior) -> _Common:
+    """Averaged over the population's (phi, omega); the metric at its mean."""
+    times, after = np.arange(pre), np.arange(pre, pre + length)
+    (x, prior), (target, _) = (_design(t, float(times.mean()), period_days) for t in (times, after))
+    weights, variance, mass = np.zeros(pre), 0.0, np.where(movement.mass >= 1e-4, movement.mass, 0.0)
+    flat = np.full(pre, noise)
+    for a, b in zip(*np.nonzero(mass), strict=True):
+        phi, white = float(PHI[a]), float(WHITE[b])
+        rotate, lam, _ = rotation(times, flat, phi, white)
+        inverse = 1 / (sigma**2 + lam)
+        cross = sigma**2 * (1 - white) * np.power(phi, np.abs(times[:, None] - after[None, :])).sum(axis=1)
+        within = sigma**2 * ((1 - white) * np.power(phi, np.abs(after[:, None] - after)).sum() + white * length)
+        rx, rc = rotate @ x, rotate @ cross
+        solved = np.linalg.solve(rx.T @ (inverse[:, None] * rx) + np.diag(prior), target.sum(0) - rx.T @ (inverse * rc))
+        h = rotate.T @ (inverse * (rc + rx @ solved))
+        gradient = target.sum(0) - rx.T @ (inverse * rc)
+        weights += mass[a, b] * h
+        variance += mass[a, b] * float(within - rc @ (inverse * rc) + gradient @ solved)
+    phi, white = round(float(mass.sum(1) @ PHI / mass.sum()), 3), float(mass.sum(0) @ WHITE / mass.sum())
+    rotate, lam, _ = rotation(times, flat, phi, white)
+    inverse = 1 / (sigma**2 + lam)
+    rx = rotate @ x
+    inner = rx.T @ (inverse[:, None] * rx) + np.diag(prior)
+    form = np.diag(inverse) - (inverse[:, None] * rx) @ np.linalg.solve(inner, (inverse[:, None] * rx).T)
     values, vectors = np.linalg.eigh((form + form.T) / 2)
     root = (rotate.T @ vectors) * np.sqrt(np.maximum(values, 0.0))
-    squares = ((gap @ root) ** 2).sum(axis=1) / (len(times) - 1)
-    white_level = float((root**2).sum() / (len(times) - 1))  # what released noise of variance 1 adds to the square
-    own = np.maximum(squares - white_level * noise, 0.1 * squares)
-    return 0.5 * np.log(own)
+    total = float(mass.sum())
+    return _Common(
+        weights / total, variance / total, root, float(np.trace(form)), float((root**2).sum()), float(inverse.sum())
+    )
 
 
 def score(
@@ -150,43 +156,59 @@ def score(
     """Scores of every set with a history of `pre` periods and a window of `length` after it.
 
     `kpi`, `noise` (G, T) without holes; `planned` (G,) released variance of a window's cell. The window may lie beyond
-    the panel: then there is no placebo. `donors` (J,): geos that may ever serve as control.
+    the panel: then there is no placebo and no slope term. `donors` (J,): geos that may ever serve as control.
     """
     end = min(pre + length, kpi.shape[1])
     seen = end - pre == length
-    cut = kpi[:, : end if seen else pre]
-    control = control_factor(cut, noise[:, : cut.shape[1]], donors, np.arange(pre))
+    cut, known = kpi[:, : end if seen else pre], noise[:, : end if seen else pre]
+    control = control_factor(cut, known, donors, np.arange(pre))
     full = ControlFactor(
         np.arange(len(kpi)), _spread(control.weights, donors, len(kpi)), control.factor,
         control.released_variance, _spread(control.own_variance[:, None], donors, len(kpi))[:, 0],
     )  # fmt: skip
-    movement = movement_prior(cut, noise[:, : cut.shape[1]], control, np.arange(pre), period_days)
+    movement = movement_prior(cut, known, control, np.arange(pre), period_days)
     gaps = _gaps(cut, noise[:, :pre].mean(axis=1), planned, full, sets, pre)
-    times, after = np.arange(pre), np.arange(pre, pre + length)
-    ahead = control.factor[pre:end] if seen else np.ones(length)
-    design = [
-        _design(f, t, float(times.mean()), period_days) for f, t in ((control.factor[:pre], times), (ahead, after))
-    ]
-    sizes = np.unique(sets.sizes)
-    typical = np.exp(movement.log_sigma[0] - 0.375 * np.log(sizes)) if np.isfinite(movement.log_sigma[1]) else None
-    if typical is None:
-        typical = np.full(len(sizes), float(gaps.gap[:, :pre].std()))
-    placebo, log_sigma, unit, released = (np.full(len(sets.masks), np.nan) for _ in range(4))
-    for k, size in enumerate(sizes):
+    parts = [np.full(len(sets.masks), np.nan) for _ in range(5)]
+    for size in np.unique(sets.sizes):
         here = sets.sizes == size
-        mean_noise = np.full(pre, float(gaps.noise[here].mean()))
-        history = History(times, np.zeros(pre), design[0], mean_noise, 0.0, np.zeros(pre))
-        window = Window(after, np.zeros(length), design[1], np.zeros(length))
-        weights, variance = _forecast_weights(history, window, typical[k : k + 1], movement)
-        inside = float((weights[0] ** 2).sum())
-        own = float(variance[0]) - inside * mean_noise[0]
-        unit[here] = max(own, 0.0) / typical[k] ** 2
-        released[here] = length * gaps.window_noise[here] + inside * gaps.noise[here]
-        gap = gaps.gap[here]
-        if seen:
-            placebo[here] = gap[:, pre:].sum(axis=1) - gap[:, :pre] @ weights[0]
-        log_sigma[here] = _log_sigma(gap[:, :pre], gaps.noise[here], times, design[0], float(typical[k]), movement)
-    return Scores(placebo, log_sigma, 1 / np.sqrt(2 * (pre - 1)), unit, released, gaps.level)
+        typical = _typical(movement, gaps.gap[here, :pre], size)
+        common = _common(pre, length, period_days, typical, float(gaps.noise[here].mean()), movement)
+        for part, value in zip(parts, _size_scores(gaps, here, common, typical, pre, length, seen), strict=True):
+            part[here] = value
+    placebo, log_sigma, unit, slope, released = parts
+    return Scores(placebo, log_sigma, 1 / np.sqrt(2 * (pre - 1)), unit, slope, released, gaps.level)
+
+
+def _typical(movement: MovementPrior, gap: np.ndarray, size: int) -> float:
+    """Sigma of a set of `size` geos before its own history is read (as lift.movement.for_sum, geos of one level)."""
+    centre, spread = movement.log_sigma
+    return float(np.exp(centre - 0.375 * np.log(size))) if np.isfinite(spread) else float(gap.std())
+
+
+def _size_scores(
+    gaps: _Gaps, here: np.ndarray, common: _Common, typical: float, pre: int, length: int, seen: bool
+) -> tuple[np.ndarray, ...]:
+    """placebo, log sigma, unit variance, slope variance, released noise of the sets `here` (all of one size)."""
+    gap, factor = gaps.gap[here], gaps.factor[here]
+    g, f = gap[:, :pre] @ common.root, factor[:, :pre] @ common.root
+    information = (f**2).sum(axis=1)
+    errors = gaps.factor_own[here] * common.trace + gaps.factor_noise[here] * common.per_noise
+    correction = np.minimum(errors, 0.9 * information)
+    precision = information - correction + SLOPE_SD**-2
+    shared = (f * g).sum(axis=1)
+    slope = (shared + correction) / precision
+    quadratic = (g**2).sum(axis=1) - 2 * slope * shared + slope**2 * information
+    own = (quadratic - common.per_noise * gaps.noise[here]) / common.per_sigma2
+    log_sigma = 0.5 * np.log(np.maximum(own, 0.1 * quadratic / common.per_sigma2))
+    inside = float((common.weights**2).sum())
+    unit = max(common.variance - inside * float(gaps.noise[here].mean()), 0.0) / typical**2
+    released = length * gaps.window_noise[here] + inside * gaps.noise[here]
+    if not seen:
+        nothing = np.full(len(gap), np.nan)
+        return nothing, log_sigma, np.full(len(gap), unit), np.zeros(len(gap)), released
+    shift = factor[:, pre:].sum(axis=1) - factor[:, :pre] @ common.weights
+    placebo = gap[:, pre:].sum(axis=1) - gap[:, :pre] @ common.weights - slope * shift
+    return placebo, log_sigma, np.full(len(gap), unit), shift**2 / precision, released
 
 
 def _spread(values: np.ndarray, rows: np.ndarray, geos: int) -> np.ndarray:
@@ -198,8 +220,8 @@ def _spread(values: np.ndarray, rows: np.ndarray, geos: int) -> np.ndarray:
 def shrink(log_sigma: np.ndarray, error: float, sizes: np.ndarray) -> tuple[np.ndarray, float]:
     """Mean (S,) of log sigma given its estimate, and its sd, sets of one size being draws of one population.
 
-    Of many sets the one that looks quietest was also lucky; what is shrunk towards the population's mean is not, however
-    many sets were looked at (empirical Bayes; the correction of the winner's curse).
+    Of many sets the one that looks quietest was also lucky; what is shrunk towards the population's mean is not,
+    however many sets were looked at (empirical Bayes; the correction of the winner's curse).
     """
     out, left = log_sigma.copy(), 0.0
     for size in np.unique(sizes):
