@@ -16,7 +16,7 @@ from contracts.panel import Panel
 from lift.gls import GlsControl
 from lift.protocol import GeoEstimator, GeoResult
 from lift.rows import select_rows
-from lift.spend import SpendDelta
+from lift.spend import SpendDelta, spend_correlation
 
 DEFAULT: GeoEstimator = GlsControl()
 
@@ -48,7 +48,8 @@ def geo_fit(
     estimator: GeoEstimator = DEFAULT,
 ) -> GeoFit:
     """As `geo_lift`, with the linear form of the estimate. `estimator`: any of lift/registry.py with a t reference."""
-    result = estimator(select_rows(experiment, panel, exclude))
+    rows = select_rows(experiment, panel, exclude)
+    result = estimator(rows)
     if math.isnan(result.dof):
         raise ContractError(
             f"estimator {result.estimator!r} has no t reference; the library of tests takes those that have one, such "
@@ -63,6 +64,9 @@ def geo_fit(
         spend_delta=float("nan") if spend_delta is None else spend_delta.value,
         spend_delta_se=0.0 if spend_delta is None else spend_delta.se,
         evidence_ids=(f"experiment:{experiment.name}",),
+        spend_correlation=0.0 if spend_delta is None else spend_correlation(
+            spend_delta, (rows.treated_sum()[0] - result.counterfactual)[rows.pre]
+        ),
     )  # fmt: skip
     return GeoFit(estimate, result.cell_weights, result.own_variance, result)
 
