@@ -36,7 +36,7 @@ def _control_geos(
 
 
 def _from_controls(
-    experiment: Experiment,
+    name: str,
     spend: np.ndarray,
     treated: np.ndarray,
     controls: np.ndarray,
@@ -53,8 +53,8 @@ def _from_controls(
     if control[pre].sum() <= 0:
         if before.sum() > 0:
             raise ContractError(
-                f"experiment {experiment.name!r}: the control geos spent nothing on {experiment.channel!r} before "
-                "the test, so its spend change cannot be worked out; give spend_delta in the experiments table."
+                f"experiment {name!r}: the control geos spent nothing on its channel before the test, so its spend "
+                "change cannot be worked out; give spend_delta in the experiments table."
             )
         return np.zeros((len(treated), len(window))), 0.0, None
     ratio = before / control[pre].sum()
@@ -116,7 +116,7 @@ def spend_delta(experiment: Experiment, panel: Panel, *, exclude: Sequence[Exper
             "experiments table."
         )
     if len(controls) and (experiment.spend_delta is None or spend[np.ix_(controls, pre)].sum() > 0):
-        default, se, drift = _from_controls(experiment, spend, treated, controls, window, pre)
+        default, se, drift = _from_controls(experiment.name, spend, treated, controls, window, pre)
     else:  # declared change and nothing to shape it by: the treated geos' own mean before the test
         default, se = np.repeat(spend[treated][:, pre].mean(axis=1)[:, None], len(window), axis=1), 0.0
         drift = None
@@ -138,3 +138,14 @@ def spend_correlation(delta: SpendDelta, gap: np.ndarray) -> float:
     a, b = gap[both] - gap[both].mean(), delta.drift[both] - delta.drift[both].mean()
     size = float(np.sqrt((a @ a) * (b @ b)))
     return 0.0 if size == 0 else float(a @ b) / size * both.sum() / (both.sum() + 10.0)
+
+
+def spend_from_arrays(
+    name: str, spend: np.ndarray, treated: np.ndarray, controls: np.ndarray, window: np.ndarray, pre: np.ndarray
+) -> SpendDelta:
+    """Spend change of one test from plain arrays: treated spend less control spend at the ratio before the test.
+
+    `spend` (G, T) currency; the rest are positions. Raises ContractError when the controls spent nothing before.
+    """
+    default, se, drift = _from_controls(name, spend, treated, controls, window, pre)
+    return SpendDelta(float(spend[np.ix_(treated, window)].sum() - default.sum()), se, default, drift)

@@ -193,12 +193,6 @@ def release(directory: Folder = HERE, workspace: Chosen = None, as_json: Json = 
 
 
 @app.command()
-def lift(directory: Folder = HERE, workspace: Chosen = None, as_json: Json = False) -> None:
-    """Analyse the experiments."""
-    _steps(_root(directory, workspace), as_json, None, "lift")
-
-
-@app.command()
 def fit(directory: Folder = HERE, workspace: Chosen = None, as_json: Json = False) -> None:
     """Fit the marketing-mix model, with and without the experiments."""
     _steps(_root(directory, workspace), as_json, None, "fit")
@@ -329,6 +323,16 @@ def demo(
         show_table(answer, _console())
 
     _execute(root, as_json, work, show)
+
+
+def _register() -> None:
+    """Commands in modules of their own, which read the helpers above."""
+    from workflow.cli_lift import register
+
+    register(app)
+
+
+_register()
 
 
 def main() -> None:
