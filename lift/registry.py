@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from lift.bayes import BayesianControl
 from lift.did import DifferenceInDifferences
 from lift.donors import WeightedDonors
 from lift.gls import GlsControl
@@ -19,5 +20,6 @@ _ALL: tuple[GeoEstimator, ...] = (
     TimeBasedRegression(),
     TimeBasedRegression("iid"),
     TrimmedPairs(),
+    BayesianControl(),
 )
 ESTIMATORS: dict[str, GeoEstimator] = {e.name: e for e in _ALL}
