@@ -7,7 +7,7 @@
 | w ~ Dirichlet(1), b ~ N(1, 0.5²) | weights, slope | donor | none |
 | sigma ~ HalfNormal(2 s), phi ~ Beta(1.5, 1.5) | | | s: sd of y − mean donor before the test |
 
-y = 1 + b w'x + drift and weekdays (integrated out) + AR(1)(sigma, phi) + released noise of y and of w'x, known per cell.
+y = 1 + b w'x + drift and weekdays (integrated out) + AR(1)(sigma, phi) + released noise of y and w'x, known per cell.
 The window is forecast given the history for every draw, so the sum's spread holds weights, sigma, phi and the
 movement's memory. iid errors in its place make intervals far too short (the trap of the published implementations).
 Estimate: mean of the draws; interval: equal tails; p: twice the smaller tail, + 1. All from the same draws.

@@ -167,7 +167,7 @@ class _Plan:
     level: np.ndarray  # (S,) KPI per period
     noise_share: np.ndarray  # (S,)
     z: np.ndarray  # (S, B) placebo statistics
-    dof: float
+    dof: float  # about what the readout finds: half the history, since it also averages over correlations
     spread: float  # sd of log std_error that is left
 
 
@@ -175,21 +175,43 @@ def _std_errors(scores: Scores, log_sigma: np.ndarray) -> np.ndarray:
     return np.sqrt(np.exp(2 * log_sigma) * scores.unit_variance + scores.slope_variance + scores.noise)
 
 
+def _size_error(panel: DesignPanel, sets: Candidates, length: int, donors: np.ndarray) -> float:
+    """Sampling sd of log sigma, from how far the two halves of the history disagree about it, set by set.
+
+    A half errs by sqrt(2) times the whole, so the difference has four times its variance. Never under the sd that
+    Gaussian movement would have; a history too short to be halved has that one.
+    """
+    half = panel.kpi.shape[1] // 2
+    gaussian = 1 / math.sqrt(2 * (panel.kpi.shape[1] - 1))
+    if half < 2 * MIN_PRE or len(sets.masks) < 5:
+        return gaussian
+    average = panel.noise.mean(axis=1)
+    logs = [
+        score(
+            panel.kpi[:, part], panel.noise[:, part], average, sets, half, length, panel.period_days, donors
+        ).log_sigma
+        for part in (slice(0, half), slice(panel.kpi.shape[1] - half, None))
+    ]
+    apart = logs[0] - logs[1]
+    return max(float((apart - apart.mean()).std()) / 2, gaussian)
+
+
 def _plan(panel: DesignPanel, spec: DesignSpec, sets: Candidates, length: int) -> _Plan:
     donors = np.flatnonzero(~np.isin(np.array(panel.geos), np.array(spec.excluded, dtype=str)))
     average = panel.noise.mean(axis=1)
+    error = _size_error(panel, sets, length, donors)
     z, slope = np.empty((len(sets.masks), spec.look_backs)), np.zeros(len(sets.masks))
     for b, cut in enumerate(_cuts(panel, spec, length)):
         s = score(panel.kpi, panel.noise, average, sets, cut, length, panel.period_days, donors)
-        z[:, b] = s.placebo / _std_errors(s, shrink(s.log_sigma, s.log_sigma_error, sets.sizes)[0])
+        z[:, b] = s.placebo / _std_errors(s, shrink(s.log_sigma, error, sets.sizes)[0])
         slope += s.slope_variance / spec.look_backs
     t = panel.kpi.shape[1]
     now = score(panel.kpi, panel.noise, spec.planned_noise * average, sets, t, length, panel.period_days, donors)
     # How far the control factor will have moved by the window is not known yet; the look-backs say how far it does.
     now = replace(now, slope_variance=slope)
-    log_sigma, spread = shrink(now.log_sigma, now.log_sigma_error, sets.sizes)
+    log_sigma, spread = shrink(now.log_sigma, error, sets.sizes)
     se = _std_errors(now, log_sigma)
-    return _Plan(se, _std_errors(now, now.log_sigma), now.level, now.noise / se**2, z, float(t - 1), spread)
+    return _Plan(se, _std_errors(now, now.log_sigma), now.level, now.noise / se**2, z, (t - 1) / 2, spread)
 
 
 def _power(plan: _Plan, spec: DesignSpec, effects: np.ndarray, length: int) -> np.ndarray:

@@ -53,7 +53,6 @@ class Scores:
 
     placebo: np.ndarray  # (S,) estimate of an effect that is not there; NaN for a window in the future
     log_sigma: np.ndarray  # (S,) log size of the gap's movement
-    log_sigma_error: float  # its sampling sd
     unit_variance: np.ndarray  # (S,) variance of the estimate for sigma = 1
     slope_variance: np.ndarray  # (S,) from not knowing how the set answers to the factor; 0 for a future window
     noise: np.ndarray  # (S,) released variance of the estimate
@@ -176,7 +175,7 @@ def score(
         for part, value in zip(parts, _size_scores(gaps, here, common, typical, pre, length, seen), strict=True):
             part[here] = value
     placebo, log_sigma, unit, slope, released = parts
-    return Scores(placebo, log_sigma, 1 / np.sqrt(2 * (pre - 1)), unit, slope, released, gaps.level)
+    return Scores(placebo, log_sigma, unit, slope, released, gaps.level)
 
 
 def _typical(movement: MovementPrior, gap: np.ndarray, size: int) -> float:

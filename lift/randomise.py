@@ -83,7 +83,9 @@ def randomise_strata(
     if strata < 1 or len(usable) < 2 * strata:
         raise ContractError(f"{len(usable)} geos do not fill {strata} strata of two or more; ask for fewer strata.")
     rng = np.random.default_rng(seed)
-    blocks, treated, control = np.full(len(kpi), -1), [], []
+    blocks = np.full(len(kpi), -1)
+    treated: list[int] = []
+    control: list[int] = []
     for k, members in enumerate(np.array_split(usable, strata)):
         blocks[members] = k
         exact = share * len(members)

@@ -1,4 +1,4 @@
-"""Every geo estimator keeps the same promises: p and interval agree, the estimate lies inside, noise widens, units pass."""
+"""Every geo estimator keeps the same promises: p and interval agree, the estimate lies inside, noise widens."""
 
 from __future__ import annotations
 
@@ -184,7 +184,7 @@ def test_covariates_take_out_what_they_explain() -> None:
 
 @pytest.mark.slow
 def test_the_bayesian_predictive_carries_autocorrelation() -> None:
-    """12 panels of world A1: the posterior sd of the sum is near that of the default estimator, far above an iid one."""
+    """12 panels of world A1: the posterior sd of the sum is near that of the default, far above an iid one."""
     ratio, covered = [], 0
     for seed in range(12):
         kpi = recast_a1(np.random.default_rng([seed, 8]))
