@@ -14,7 +14,7 @@ import pandas as pd
 
 from contracts.errors import InputError
 from contracts.evidence import LiftEstimate
-from lift.controls import usable_donors
+from lift.controls import MIN_PRE, usable_donors
 from lift.design import Design, DesignPanel, DesignSpec, market_selection, mde_against_noise
 from lift.design_record import open_sealed, platform_rows, seal_design
 from lift.geo import t_columns
@@ -72,9 +72,19 @@ def build_test(panel: PlainPanel, asked: Readout) -> GeoTest:
             f"{last}; correct the dates or load the missing rows."
         )
     pre = np.arange(int(window[0]))
+    if len(pre) < MIN_PRE:
+        raise InputError(
+            f"{panel.path.name} has {len(pre)} periods before {asked.start}; a readout needs at least {MIN_PRE}. Load "
+            "a longer history."
+        )
     barred = np.concatenate([treated, _index(panel, asked.excluded, "--exclude")])
     candidates = np.setdiff1d(np.arange(len(panel.geos)), barred)
-    donors = usable_donors(panel.kpi, panel.noise, candidates, pre) if len(pre) else candidates
+    donors = usable_donors(panel.kpi, panel.noise, candidates, pre)
+    if not len(donors):
+        raise InputError(
+            f"{panel.path.name} leaves no control geo: every other geo is excluded, has fewer than {MIN_PRE} values "
+            "before the test, or a KPI that does not stand clear of its released noise. Leave some geos untreated."
+        )
     return GeoTest(panel.path.stem, panel.kpi, panel.noise, treated, donors, pre, window, float(panel.period_days))
 
 

@@ -203,6 +203,8 @@ def test_cells_that_share_controls_are_correlated() -> None:
     for k, cell in enumerate(r.results):
         assert intervals[k, 0] < cell.lower and intervals[k, 1] > cell.upper
     assert (multiplicity(r) >= [c.p_value for c in r.results]).all()
+    everyone = fit_cells(GlsControl(), replace(base, donors=np.arange(1, 9)), cells)
+    assert not everyone.results[0].cell_weights[2:4].any()  # no cell is another's control
     with pytest.raises(ContractError, match="in two cells"):
         fit_cells(GlsControl(), base, {"a": np.array([0, 1]), "b": np.array([1, 2])})
 
