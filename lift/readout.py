@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import date
 from typing import Literal
 
@@ -13,10 +15,11 @@ from contracts.errors import ContractError
 from contracts.evidence import Experiment, LiftEstimate
 from contracts.readout import ArmLine, CheckLine, LiftReadout, PathPoint, PlanLine
 from contracts.release import Release
-from lift.geo import GeoFit, t_columns
+from lift.controls import MIN_PRE
+from lift.geo import DEFAULT, GeoFit, t_columns
 from lift.iroas import iroas
 from lift.pool import Pooled
-from lift.protocol import GeoTest
+from lift.protocol import GeoEstimator, GeoResult, GeoTest
 from lift.several import SRM_LIMIT, RatioCheck, sample_ratio
 from lift.trials import Arm, arm_totals, read_arms
 
@@ -26,10 +29,21 @@ NAN = float("nan")
 
 
 def geo_readout(
-    test: GeoTest, fit: GeoFit, days: Sequence[date], currency: str, plan: Sequence[PlanLine] = ()
+    test: GeoTest,
+    fit: GeoFit,
+    days: Sequence[date],
+    currency: str,
+    plan: Sequence[PlanLine] = (),
+    *,
+    estimator: GeoEstimator = DEFAULT,
 ) -> LiftReadout:
-    """Page of a geo test. `test`: the rows that `fit` read; `days`: first day of each of its periods (T,)."""
+    """Page of a geo test. `test`: the rows that `fit` read; `days`: first day of each of its periods (T,).
+
+    `placebos` are the estimator's own reference where it has one, else its readings of windows before the test.
+    """
     result, e = fit.result, fit.estimate
+    windows = placebos_in_time(test, estimator)
+    reference = result.placebos if len(result.placebos) else np.array([w.mean for w in windows])
     observed = test.treated_sum()[0]
     history = _points(days, test.pre, observed, result.counterfactual, None)
     path = _points(days, test.window, observed, result.counterfactual, (result.path, result.path_sd))
@@ -37,10 +51,39 @@ def geo_readout(
     return LiftReadout(
         name=e.experiment, kind="geo", channel=e.channel, currency=currency, estimates=(e,),
         inference=result.inference, relative=e.mean / without if without > 0 else NAN, iroas=_iroas(e),
-        plan=tuple(plan), history=history, path=path, placebos=tuple(float(x) for x in result.placebos),
-        statistic=e.mean, arms=(), checks=(*_fit_check(history), *_noise_check(e)),
+        plan=tuple(plan), history=history, path=path, placebos=tuple(float(x) for x in reference),
+        statistic=e.mean, arms=(), checks=(*_fit_check(history), *_placebo_check(windows), *_noise_check(e)),
         changes=(*changes(e), *_one_period(e, path)),
     )  # fmt: skip
+
+
+def placebos_in_time(test: GeoTest, estimator: GeoEstimator = DEFAULT, most: int = 24) -> tuple[GeoResult, ...]:
+    """The estimator read on up to `most` windows of the test's length inside its own history, spread evenly.
+
+    Each has only the periods before it as history. Windows that the estimator refuses are left out; the tuple is empty
+    where the history is too short for any.
+    """
+    n = len(test.window)
+    last = len(test.pre) - n
+    if last < MIN_PRE:
+        return ()
+    starts = np.unique(np.linspace(max(MIN_PRE, last // 2), last, most).astype(int))
+    out = []
+    for s in starts:
+        moved = replace(test, pre=test.pre[:s], window=test.pre[s : s + n])
+        with contextlib.suppress(ContractError):
+            out.append(estimator(moved))
+    return tuple(out)
+
+
+def _placebo_check(found: Sequence[GeoResult]) -> tuple[CheckLine, ...]:
+    """How many windows without a test look like one. Windows overlap, so only a gross excess is called a fault."""
+    if not found:
+        return ()
+    wrong = sum(r.p_value < 0.1 for r in found)
+    verdict: Literal["pass", "warn"] = "warn" if wrong > 0.3 * len(found) else "pass"
+    text = f"{wrong} of {len(found)} windows before the test show an effect at 10 %, where none was made"
+    return (CheckLine("placebo windows", verdict, text),)
 
 
 def _points(
@@ -82,16 +125,16 @@ def library_lines(e: LiftEstimate, pooled: Pooled, families: Mapping[str, str]) 
     family = families.get(e.channel, e.channel)
     today = pooled.effect(e.channel, family)
     out = [
-        f"{len(pooled.tests)} tests pooled as of {pooled.as_of}: {e.channel} returns {today['mean']:.3g} "
-        f"{e.metric} per unit of spend today ({today['p05']:.3g} to {today['p95']:.3g})."
+        f"{len(pooled.tests)} tests pooled as of {pooled.as_of}: {e.channel} returns {_figure(today['mean'])} "
+        f"{e.metric} per unit of spend today ({_figure(today['p05'])} to {_figure(today['p95'])})."
     ]
     if math.isfinite(e.spend_delta) and e.spend_delta != 0:
         season = next((t.season for t in pooled.tests if t.channel == e.channel), "")
         error = e.std_error / abs(e.spend_delta)
         p = pooled.next_test(e.channel, family, season, error)
         out.append(
-            f"A test like this one again should show {p.estimate['p05']:.3g} to {p.estimate['p95']:.3g}, and would "
-            f"come out significant at 5 % with a chance of {p.chance_significant:.0%}."
+            f"A test like this one again should show {_figure(p.estimate['p05'])} to {_figure(p.estimate['p95'])}, "
+            f"and would come out significant at 5 % with a chance of {p.chance_significant:.0%}."
         )
     if pooled.stale():
         out.append(f"Older than a year and counted less for it: {', '.join(pooled.stale())}.")
@@ -150,6 +193,11 @@ def _fit_check(history: Sequence[PathPoint]) -> tuple[CheckLine, ...]:
     return (CheckLine("fit before the test", "warn" if share > MAX_MISS else "pass", text),)
 
 
+def _figure(value: float) -> str:
+    """Three significant digits with thousands separators."""
+    return f"{float(f'{value:.3g}'):,.10g}"
+
+
 def _holds_zero(low: float, high: float) -> bool:
     return low <= 0 <= high
 
@@ -162,7 +210,7 @@ def changes(e: LiftEstimate) -> tuple[str, ...]:
     else:
         edge = min(abs(e.p05), abs(e.p95))
         out = [
-            f"The interval stays clear of zero by {edge:,.3g} {e.metric}. A bias of that size, "
+            f"The interval stays clear of zero by {_figure(edge)} {e.metric}. A bias of that size, "
             f"{edge / abs(e.mean):.0%} of the estimate, towards zero would bring zero back in: a shock that hit the "
             "treated side alone would do."
         ]
@@ -174,9 +222,9 @@ def _what_it_takes(e: LiftEstimate, reach: float) -> str:
         return "The estimate is zero: only other data would change the conclusion."
     times = (reach / abs(e.mean)) ** 2
     return (
-        f"The interval holds zero. With this error an estimate of {reach:,.3g} {e.metric} or more would leave it out; "
-        f"with this estimate the variance would have to be {times:,.3g} times smaller: about that many times the "
-        "people, or independent periods, and noise that grows no further."
+        f"The interval holds zero. With this error an estimate of {_figure(reach)} {e.metric} or more would leave it "
+        f"out; with this estimate the variance would have to be {_figure(times)} times smaller: about that many times "
+        "the people, or independent periods, and noise that grows no further."
     )
 
 
@@ -191,7 +239,7 @@ def _without_noise(e: LiftEstimate) -> str:
     low, high = sharp["p05"], sharp["p95"]
     verb = "would" if _holds_zero(low, high) != _holds_zero(e.p05, e.p95) else "would not"
     return (
-        f"Without the noise added for privacy the interval would be about {low:,.3g} to {high:,.3g} "
+        f"Without the noise added for privacy the interval would be about {_figure(low)} to {_figure(high)} "
         f"around the same estimate; that {verb} change the conclusion."
     )
 
@@ -208,7 +256,7 @@ def _one_period(e: LiftEstimate, path: Sequence[PathPoint]) -> tuple[str, ...]:
     low, high = left["p05"], left["p95"]
     verb = "would change" if _holds_zero(low, high) != _holds_zero(e.p05, e.p95) else "does not change"
     return (
-        f"The period from {most.day} carries the largest part, {most.effect:,.3g}. Without it the effect is "
-        f"{rest:,.3g} ({low:,.3g} to {high:,.3g}, periods taken as equally uncertain): that {verb} the "
+        f"The period from {most.day} carries the largest part, {_figure(most.effect)}. Without it the effect is "
+        f"{_figure(rest)} ({_figure(low)} to {_figure(high)}, periods taken as equally uncertain): that {verb} the "
         "conclusion.",
     )

@@ -9,6 +9,7 @@ import altair as alt
 import pandas as pd
 
 from app.charts import theme
+from app.wording import figure
 from contracts.readout import LiftReadout, PathPoint
 
 OBSERVED, EXPECTED = theme.COLOURS[0], theme.COLOURS[1]
@@ -24,6 +25,10 @@ def _frame(points: Sequence[PathPoint]) -> pd.DataFrame:
     )  # fmt: skip
 
 
+def _days() -> alt.Axis:
+    return alt.Axis(title=None, format="%Y-%m-%d", tickCount=5, labelOverlap=True)
+
+
 def fit_chart(r: LiftReadout) -> alt.LayerChart:
     """Observed and expected before and during the test; a rule where the test starts."""
     data = _frame([*r.history, *r.path]).melt("day", ["observed", "expected"], "series", "value").dropna()
@@ -32,7 +37,7 @@ def fit_chart(r: LiftReadout) -> alt.LayerChart:
         alt.Chart(data)
         .mark_line(strokeWidth=1.8)
         .encode(
-            x=alt.X("day:T", axis=alt.Axis(title=None)),
+            x=alt.X("day:T", axis=_days()),
             y=alt.Y(
                 "value:Q", axis=theme.amount_axis(f"{r.headline.metric}, treated geos"), scale=alt.Scale(zero=False)
             ),
@@ -51,7 +56,7 @@ def fit_chart(r: LiftReadout) -> alt.LayerChart:
 def effect_chart(r: LiftReadout) -> alt.LayerChart:
     """Effect of every period with its 90 % band."""
     data = _frame(r.path).dropna(subset=["effect"])
-    x = alt.X("day:T", axis=alt.Axis(title=None))
+    x = alt.X("day:T", axis=_days())
     y = alt.Y("low:Q", axis=theme.amount_axis(f"{r.headline.metric} caused"))
     band = alt.Chart(data).mark_area(color=OBSERVED, opacity=0.22).encode(x=x, y=y, y2="high:Q")
     line = alt.Chart(data).mark_line(color=OBSERVED, point=True).encode(x=x, y="effect:Q")
@@ -79,7 +84,7 @@ def placebo_chart(r: LiftReadout) -> alt.LayerChart:
 def variance_chart(r: LiftReadout) -> alt.LayerChart:
     """One bar: variance of the headline, split into what sampling and what released noise gives."""
     share = r.headline.noise_variance_share
-    data = pd.DataFrame({"part": ["sampling and movement", "released noise"], "share": [1 - share, share]})
+    data = pd.DataFrame({"part": ["sampling", "released noise"], "share": [1 - share, share]})
     scale = alt.Scale(domain=list(data["part"]), range=[theme.BASELINE, EXPECTED])
     bar = (
         alt.Chart(data)
@@ -99,8 +104,8 @@ def alt_text(r: LiftReadout, which: str) -> str:
         return f"{e.metric} of the treated geos, observed and expected, from {r.history[0].day} to {r.path[-1].day}."
     if which == "effect":
         known = [p.effect for p in r.path if math.isfinite(p.effect)]
-        return f"Effect by period, from {min(known):.3g} to {max(known):.3g} {e.metric}."
+        return f"Effect by period, from {figure(min(known))} to {figure(max(known))} {e.metric}."
     if which == "placebo":
         beyond = sum(abs(x) >= abs(r.statistic) for x in r.placebos)
-        return f"{beyond} of {len(r.placebos)} placebos are as far from zero as the test's {r.statistic:.3g}."
+        return f"{beyond} of {len(r.placebos)} placebos are as far from zero as the test's {figure(r.statistic)}."
     return f"{e.noise_variance_share:.0%} of the variance is noise added for privacy."

@@ -53,7 +53,7 @@ def test_the_page_stands_alone_and_shows_its_numbers() -> None:
 
 def test_what_is_absent_is_said() -> None:
     bare = lift_page(_geo(plan=(), placebos=(), iroas=(NAN, NAN, NAN), relative=NAN))
-    assert "No sealed design was given" in bare and "draws no placebos" in bare and bare.count("<svg") == 3
+    assert "No sealed design was given" in bare and "too short for placebo windows" in bare and bare.count("<svg") == 3
     arms = tuple(ArmLine(a, 5012.0, 14.0, (("conversions", 0.09),)) for a in ("ads", "control"))
     user = _geo(kind="user", estimates=(_estimate("user"),), history=(), path=(), placebos=(), arms=arms)
     html = lift_page(user)

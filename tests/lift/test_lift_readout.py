@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any
 
@@ -15,8 +15,9 @@ from lift_worlds import geo_test, panel, release_of, trial_table, weekly
 from contracts.errors import ContractError
 from contracts.evidence import Experiment, LiftEstimate
 from contracts.readout import LiftReadout
-from lift.geo import geo_fit, t_columns
-from lift.readout import changes, geo_readout, user_readout
+from lift.geo import DEFAULT, geo_fit, t_columns
+from lift.protocol import GeoResult, GeoTest
+from lift.readout import changes, geo_readout, placebos_in_time, user_readout
 from lift.rows import select_rows
 from lift.trials import trial_lifts
 
@@ -47,12 +48,34 @@ def _user(split: dict[str, float] | None = None, people: pd.DataFrame | None = N
 
 def test_geo_page_carries_history_path_and_the_same_sum() -> None:
     r = _geo()
-    assert (len(r.history), len(r.path), r.arms, r.placebos) == (40, 8, (), ())
+    assert (len(r.history), len(r.path), r.arms) == (40, 8, ())
     assert sum(p.effect for p in r.path) == pytest.approx(r.headline.mean, rel=1e-6)
     assert r.relative == pytest.approx(r.headline.mean / sum(p.expected for p in r.path))
     assert all(math.isnan(p.effect) for p in r.history)
-    assert {c.name for c in r.checks} == {"fit before the test", "released noise"}
+    assert {c.name for c in r.checks} == {"fit before the test", "placebo windows", "released noise"}
+    assert 5 <= len(r.placebos) <= 24 and max(map(abs, r.placebos)) < abs(r.statistic)
     assert any("carries the largest part" in c for c in r.changes)
+
+
+def test_placebo_windows_lie_before_the_test_and_read_only_what_came_before() -> None:
+    kpi, variance = weekly(np.random.default_rng(1))
+    p = panel(kpi, variance)
+    e = geo_test(p, 2, 40, 47)
+    seen: list[tuple[int, int, int]] = []
+
+    @dataclass(frozen=True)
+    class Spy:
+        name: str = "spy"
+
+        def __call__(self, test: GeoTest, /) -> GeoResult:
+            seen.append((int(test.pre[-1]), int(test.window[0]), int(test.window[-1])))
+            return DEFAULT(test)
+
+    found = placebos_in_time(select_rows(e, p), Spy())
+    assert len(found) == len(seen) > 5
+    assert all(before == first - 1 and last - first == 7 and last < 40 for before, first, last in seen)
+    short = replace(select_rows(e, p), pre=np.arange(10))
+    assert placebos_in_time(short) == ()
 
 
 def test_user_page_leads_with_the_kpi_and_tests_the_split() -> None:
