@@ -61,6 +61,7 @@ def lift(
     spend_delta: Annotated[float | None, typer.Option(help="Spend change that the test made, signed.")] = None,
     iroas: Annotated[bool, typer.Option("--iroas", help="Also the return on the spend change.")] = False,
     dark: Annotated[bool, typer.Option("--dark", help="The test cut spend (go-dark, holdback).")] = False,
+    readout: Annotated[Path | None, typer.Option(help="Write the one-page HTML readout of --panel here.")] = None,
     day: DateColumn = None,
     geo: GeoColumn = None,
     kpi: KpiColumn = None,
@@ -70,6 +71,8 @@ def lift(
     """Analyse the experiments of a workspace, or one geo test of a plain panel file."""
     root = cli._root(directory, workspace)
     if panel is None:
+        if readout is not None:
+            cli._execute(root, as_json, _readouts_lie_elsewhere, _show_lift)
         cli._steps(root, as_json, None, "lift")
         return
 
@@ -90,10 +93,16 @@ def lift(
             if not asked.treated or not start or not end:
                 raise InputError("a readout of a panel file needs --treated, --start and --end, or --design.")
             asked = replace(asked, start=_day(start, "--start"), end=_day(end, "--end"))
-        answer = read_lift(read_panel_file(panel, _columns(day, geo, kpi, variance, spend)), asked)
+        answer = read_lift(read_panel_file(panel, _columns(day, geo, kpi, variance, spend)), asked, readout, record)
         return answer | ({"sealed_design": record} if record else {})
 
     cli._execute(panel.parent, as_json, work, _show_lift)
+
+
+def _readouts_lie_elsewhere() -> dict[str, Any]:
+    raise InputError(
+        "--readout goes with --panel; in a workspace plumb lift writes each test's page to readouts/ beside the report."
+    )
 
 
 def _show_lift(answer: dict[str, Any]) -> None:

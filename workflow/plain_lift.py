@@ -88,13 +88,18 @@ def build_test(panel: PlainPanel, asked: Readout) -> GeoTest:
     return GeoTest(panel.path.stem, panel.kpi, panel.noise, treated, donors, pre, window, float(panel.period_days))
 
 
-def read_lift(panel: PlainPanel, asked: Readout) -> dict[str, Any]:
-    """One readout as plain values. Raises ContractError or InputError with a sentence that says what to mend."""
+def read_lift(
+    panel: PlainPanel, asked: Readout, page: Path | None = None, record: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """One readout as plain values; `page`: also write its HTML there, against the sealed design `record`.
+
+    Raises ContractError or InputError with a sentence that says what to mend.
+    """
     if asked.estimator not in ESTIMATORS:
         raise InputError(f"--estimator is {asked.estimator!r}; choose one of {', '.join(ESTIMATORS)}.")
     test = build_test(panel, asked)
     result = ESTIMATORS[asked.estimator](test)
-    return {
+    answer = {
         "estimator": result.estimator, "inference": result.inference, "treated": list(asked.treated),
         "start": asked.start.isoformat(), "end": asked.end.isoformat(), "cool_down": asked.cool_down,
         "history_periods": len(test.pre), "window_periods": len(test.window), "control_geos": len(test.donors),
@@ -107,6 +112,22 @@ def read_lift(panel: PlainPanel, asked: Readout) -> dict[str, Any]:
         ],
         "diagnostics": dict(result.diagnostics),
     }  # fmt: skip
+    if page is not None:
+        answer["readout"] = _write_page(panel, asked, test, result, answer, page, record or {})
+    return answer
+
+
+def _write_page(
+    panel: PlainPanel, asked: Readout, test: GeoTest, result: GeoResult, answer: dict[str, Any], page: Path,
+    record: dict[str, Any],
+) -> str:  # fmt: skip
+    from workflow.artifacts import replace_text
+    from workflow.plain_page import plain_page
+
+    if not page.parent.is_dir():
+        raise InputError(f"--readout is {page}, and {page.parent} is not a folder; create it or choose another place.")
+    replace_text(page, plain_page(panel, ESTIMATORS[asked.estimator], test, result, answer, record))
+    return str(page)
 
 
 def _number(value: float) -> float | None:

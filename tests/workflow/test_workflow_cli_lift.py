@@ -50,6 +50,20 @@ def test_a_readout_of_a_plain_file(tmp_path: Path) -> None:
     assert other["estimator"] == "synthetic_control"
 
 
+@pytest.mark.parametrize("estimator", ["gls_control", "synthetic_control"])
+def test_a_readout_page_of_a_plain_file(tmp_path: Path, estimator: str) -> None:
+    page = tmp_path / "page.html"
+    words = ("lift", "--panel", str(_file(tmp_path, 150.0)), *WINDOW, "--estimator", estimator)
+    code, answer = _plumb(*words, "--readout", str(page))
+    html = page.read_text(encoding="utf-8")
+    assert code == 0 and answer["readout"] == str(page)
+    assert "What would change the conclusion" in html and "No sealed design was given" in html and "Placebos" in html
+    code, answer = _plumb(*words, "--readout", str(tmp_path / "nowhere" / "page.html"))
+    assert code == 2 and "is not a folder; create it" in answer["error"]
+    code, answer = _plumb("lift", str(tmp_path), "--readout", str(page))
+    assert code == 2 and "--readout goes with --panel" in answer["error"]
+
+
 def test_a_design_is_sealed_and_read_back(tmp_path: Path) -> None:
     whole = pd.read_csv(_file(tmp_path))
     before = tmp_path / "before.csv"
@@ -61,7 +75,10 @@ def test_a_design_is_sealed_and_read_back(tmp_path: Path) -> None:
     assert code == 0 and answer["sets_scored"] == 6
     assert len(pd.read_csv(out / "spring.geos.csv")) == 10
     sealed = out / "spring.design.json"
-    code, read = _plumb("lift", "--panel", str(tmp_path / "panel.csv"), "--design", str(sealed))
+    page = tmp_path / "spring.html"
+    words_of_read = ("lift", "--panel", str(tmp_path / "panel.csv"), "--design", str(sealed), "--readout", str(page))
+    code, read = _plumb(*words_of_read)
+    assert "What the design promised and what came" in page.read_text(encoding="utf-8")
     assert code == 0 and read["start"] == "2025-02-20"
     assert ";".join(read["treated"]) == answer["designs"][0]["geos"]
     code, refused = _plumb(*words)
