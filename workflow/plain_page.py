@@ -27,7 +27,8 @@ def plain_page(
     estimate = LiftEstimate(
         experiment=record.get("experiment", panel.path.stem), estimator=result.estimator, kind="geo",
         channel=record.get("channel") or "not named", arm="", metric="kpi", start=date.fromisoformat(answer["start"]),
-        end=date.fromisoformat(answer["end"]), treated=tuple(answer["treated"]), mean=result.mean, std_error=result.std_error,
+        end=date.fromisoformat(answer["end"]), treated=tuple(answer["treated"]), mean=result.mean,
+        std_error=result.std_error,
         dof=result.dof, **_columns(estimator, test, result), p_value=result.p_value,
         noise_variance_share=result.noise_variance_share, spend_delta=answer.get("spend_delta", math.nan),
         spend_delta_se=answer.get("spend_delta_se", 0.0), evidence_ids=(),
