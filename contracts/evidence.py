@@ -66,11 +66,16 @@ class LiftEstimate:
     spend_delta_se: float  # currency
     evidence_ids: tuple[str, ...]
     arm_ratio: float = math.nan  # people in the treated arm / people in the control arm; NaN for a geo test
+    spend_correlation: float = 0.0  # of the errors of `mean` and `spend_delta`; 0 where spend_delta_se is 0
 
     def __post_init__(self) -> None:
         positive(std_error=self.std_error)
         finite(mean=self.mean)
         non_negative(spend_delta_se=self.spend_delta_se)
+        if not -1 <= self.spend_correlation <= 1:
+            raise ContractError(
+                f"spend_correlation of {self.experiment!r} must lie in [-1, 1]; got {self.spend_correlation}."
+            )
         for name in ("p_value", "noise_variance_share"):
             if not 0 <= getattr(self, name) <= 1 + 1e-9:
                 raise ContractError(f"{name} of {self.experiment!r} must lie in [0, 1]; got {getattr(self, name)}.")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -11,22 +10,7 @@ from contracts.errors import ContractError
 from contracts.evidence import Experiment
 from contracts.panel import Panel
 from lift.controls import MIN_PRE, usable_donors
-
-MAX_MISSING = 0.5  # share of the window without a treated value above which a test is refused
-
-
-@dataclass(frozen=True, slots=True)
-class TestRows:
-    """Positions in the panel. `kpi` and `noise` are the panel's with other tests' cells masked."""
-
-    __test__ = False  # not a pytest class
-
-    treated: np.ndarray  # (K,) geos
-    donors: np.ndarray  # (J,) geos
-    pre: np.ndarray  # (P,) periods before the test
-    window: np.ndarray  # (n,) periods of the test
-    kpi: np.ndarray  # (G, T), NaN where missing or masked
-    noise: np.ndarray  # (G, T)
+from lift.protocol import GeoTest
 
 
 def _require_geo(experiment: Experiment) -> None:
@@ -84,7 +68,7 @@ def _mask_others(
     return mask
 
 
-def select_rows(experiment: Experiment, panel: Panel, exclude: Sequence[Experiment] = ()) -> TestRows:
+def select_rows(experiment: Experiment, panel: Panel, exclude: Sequence[Experiment] = ()) -> GeoTest:
     """Rows for one geo test. Cells of `exclude` (other geo tests) are masked.
 
     A donor under another test at any moment of the window is no donor at all: its carry-over reaches the rest of it.
@@ -105,4 +89,4 @@ def select_rows(experiment: Experiment, panel: Panel, exclude: Sequence[Experime
             f"fewer than {MIN_PRE} values before it, or has a KPI that does not stand clear of its released noise. "
             "Leave some geos untreated."
         )
-    return TestRows(treated, donors, pre, window, kpi, noise)
+    return GeoTest(experiment.name, kpi, noise, treated, donors, pre, window, panel.period_days)

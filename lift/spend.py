@@ -20,6 +20,7 @@ class SpendDelta:
     value: float
     se: float
     counterfactual: np.ndarray  # (treated geo, period of the window), currency per period, >= 0; (0, n) for a user test
+    drift: np.ndarray | None = None  # (P,) treated less scaled control spend before the test; None where se is 0
 
 
 def _control_geos(
@@ -35,14 +36,14 @@ def _control_geos(
 
 
 def _from_controls(
-    experiment: Experiment,
+    name: str,
     spend: np.ndarray,
     treated: np.ndarray,
     controls: np.ndarray,
     window: np.ndarray,
     pre: np.ndarray,
-) -> tuple[np.ndarray, float]:
-    """Counterfactual (K, n) = control spend × the treated-to-control ratio before the test, and the se of its sum.
+) -> tuple[np.ndarray, float, np.ndarray | None]:
+    """Counterfactual (K, n) = control spend × the treated-to-control ratio before the test, the se of its sum, drift.
 
     The se is the spread of the same difference over every stretch of the window's length before the test: spend that
     kept an exact proportion gives 0.
@@ -52,10 +53,10 @@ def _from_controls(
     if control[pre].sum() <= 0:
         if before.sum() > 0:
             raise ContractError(
-                f"experiment {experiment.name!r}: the control geos spent nothing on {experiment.channel!r} before "
-                "the test, so its spend change cannot be worked out; give spend_delta in the experiments table."
+                f"experiment {name!r}: the control geos spent nothing on its channel before the test, so its spend "
+                "change cannot be worked out; give spend_delta in the experiments table."
             )
-        return np.zeros((len(treated), len(window))), 0.0
+        return np.zeros((len(treated), len(window))), 0.0, None
     ratio = before / control[pre].sum()
     counterfactual = ratio[:, None] * control[window][None, :]
     n = len(window)
@@ -63,7 +64,8 @@ def _from_controls(
     sums = np.convolve(drift, np.ones(n), mode="valid") if len(pre) >= 2 * n else drift * np.sqrt(n)
     spread = float(np.sqrt((sums**2).mean() * (1 + n / len(pre))))
     scale = max(float(before.sum()) / len(pre) * n, 1.0)
-    return counterfactual, spread if spread > 1e-9 * scale else 0.0
+    known = spread <= 1e-9 * scale
+    return counterfactual, 0.0 if known else spread, None if known else drift
 
 
 def _to_declared(experiment: Experiment, declared: float, actual: np.ndarray, default: np.ndarray) -> np.ndarray:
@@ -114,10 +116,36 @@ def spend_delta(experiment: Experiment, panel: Panel, *, exclude: Sequence[Exper
             "experiments table."
         )
     if len(controls) and (experiment.spend_delta is None or spend[np.ix_(controls, pre)].sum() > 0):
-        default, se = _from_controls(experiment, spend, treated, controls, window, pre)
+        default, se, drift = _from_controls(experiment.name, spend, treated, controls, window, pre)
     else:  # declared change and nothing to shape it by: the treated geos' own mean before the test
         default, se = np.repeat(spend[treated][:, pre].mean(axis=1)[:, None], len(window), axis=1), 0.0
+        drift = None
     if experiment.spend_delta is None:
-        return SpendDelta(float(actual.sum() - default.sum()), se, default)
+        return SpendDelta(float(actual.sum() - default.sum()), se, default, drift)
     path = _to_declared(experiment, experiment.spend_delta, actual, default)
     return SpendDelta(experiment.spend_delta, 0.0, path)
+
+
+def spend_correlation(delta: SpendDelta, gap: np.ndarray) -> float:
+    """Correlation of the outcome's and the spend change's errors, from how the two drifted together before the test.
+
+    `gap` (P,): treated KPI less its counterfactual in the same periods, NaN where missing. Shrunk towards 0 by ten
+    periods' worth, since a short history shows a correlation by chance. 0 where the spend change is known.
+    """
+    if delta.drift is None or delta.se == 0:
+        return 0.0
+    both = np.isfinite(gap) & np.isfinite(delta.drift)
+    a, b = gap[both] - gap[both].mean(), delta.drift[both] - delta.drift[both].mean()
+    size = float(np.sqrt((a @ a) * (b @ b)))
+    return 0.0 if size == 0 else float(a @ b) / size * both.sum() / (both.sum() + 10.0)
+
+
+def spend_from_arrays(
+    name: str, spend: np.ndarray, treated: np.ndarray, controls: np.ndarray, window: np.ndarray, pre: np.ndarray
+) -> SpendDelta:
+    """Spend change of one test from plain arrays: treated spend less control spend at the ratio before the test.
+
+    `spend` (G, T) currency; the rest are positions. Raises ContractError when the controls spent nothing before.
+    """
+    default, se, drift = _from_controls(name, spend, treated, controls, window, pre)
+    return SpendDelta(float(spend[np.ix_(treated, window)].sum() - default.sum()), se, default, drift)

@@ -24,6 +24,7 @@ from contracts.errors import ContractError
 from contracts.evidence import Experiment, LiftEstimate
 from contracts.release import Release
 from lift.geo import t_columns
+from lift.totals import Totals
 
 ESTIMATOR = "difference_in_means"
 METRICS = ("conversions", "revenue", "visits")
@@ -100,10 +101,23 @@ def read_arms(experiment: Experiment, release: Release) -> dict[str, Arm]:
     return arms
 
 
+def arm_totals(arm: Arm) -> Totals:
+    """The arm's totals as arrays, for the estimators of lift/arms.py, lift/several.py and lift/sequential.py."""
+    value, variance = (np.array([t[i] for t in arm.totals.values()]) for i in (0, 1))
+    return Totals(arm.name, tuple(arm.totals), value, variance)
+
+
 def _check_people(arm: Arm) -> None:
     if "n" not in arm.totals:
         raise ContractError(f"arm {arm.name!r} of experiment {arm.experiment!r} has no component 'n' in its release.")
     n, noise = arm.totals["n"]
+    impossible = [c for c, (v, s2) in arm.totals.items() if v < -8 * math.sqrt(s2)]
+    if impossible:
+        raise ContractError(
+            f"arm {arm.name!r} of experiment {arm.experiment!r} has a total of {arm.totals[impossible[0]][0]:.4g} for "
+            f"{impossible[0]!r}, more than 8 sd of its noise below zero; no people give that, so check where the "
+            "totals come from."
+        )
     least = max(MIN_PEOPLE, 5 * math.sqrt(noise))
     if n < least:
         raise ContractError(

@@ -13,9 +13,11 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from workflow.cli_base import HERE, AsOf, Chosen, Folder, Json, console, date_of, execute, root_of
+from workflow.cli_base import HERE, AsOf, Chosen, Folder, Json, console, execute, root_of
 from workflow.cli_budget import add_budget
+from workflow.cli_lift import add_lift
 from workflow.cli_raw import add_raw
+from workflow.cli_steps import run_steps
 
 app = typer.Typer(
     name="plumb",
@@ -26,6 +28,7 @@ app = typer.Typer(
 )
 add_budget(app)
 add_raw(app)
+add_lift(app)
 
 
 @app.command()
@@ -52,103 +55,53 @@ def init(directory: Folder = HERE, workspace: Chosen = None, as_json: Json = Fal
     execute(root, as_json, work, show)
 
 
-def _steps(root: Path, as_json: bool, as_of: str | None, command: str | None) -> None:
-    def work() -> dict[str, Any]:
-        from workflow.job import Job
-        from workflow.runner import run, run_command
-
-        job = Job.open(root, date_of(as_of), quiet=as_json)
-        result = run(job) if command is None else run_command(job, command)
-        logged = ""
-        if command is None and "publish" in result.made:
-            from workflow.tracking import track
-
-            logged = track(job.config, result.run_id, job.workspace.warehouse, job.workspace.report)
-        return {
-            "run_id": result.run_id,
-            "logged": logged,
-            "made": list(result.made),
-            "rho_charged": result.charged_nano_rho / 1e9,
-            "steps": [
-                {"step": o.step, "status": o.status, "reason": o.reason, "made": o.made,
-                 "seconds": o.artifact.seconds if o.artifact else None}
-                for o in result.outcomes
-            ],
-        }  # fmt: skip
-
-    execute(root, as_json, work, lambda answer: _show_steps(root, answer))
-
-
-def _show_steps(root: Path, answer: dict[str, Any]) -> None:
-    if not answer["made"]:
-        typer.echo("Nothing to do: everything is up to date. No privacy budget was spent.")
-        return
-    table = Table("step", "what happened", "seconds", box=None, pad_edge=False)
-    for row in answer["steps"]:
-        happened = row["status"] if row["made"] else ("up to date" if row["status"] == "done" else row["status"])
-        text = f"{happened}: {row['reason']}" if row["reason"] else happened
-        table.add_row(row["step"], text, f"{row['seconds']:.1f}" if row["made"] else "")
-    console().print(table)
-    typer.echo(f"Privacy budget charged by this run: rho {answer['rho_charged']:g}.")
-    if answer["logged"]:
-        typer.echo(answer["logged"])
-    if (root / "report.html").is_file():
-        typer.echo(f"Report: {root / 'report.html'}   Explorer: plumb serve -C {root}")
-
-
 @app.command()
 def check(directory: Folder = HERE, workspace: Chosen = None, as_json: Json = False) -> None:
     """Read every input against its contract, nothing else."""
     root = root_of(directory, workspace)
-    _steps(root, as_json, None, "check")
+    run_steps(root, as_json, None, "check")
 
 
 @app.command()
 def release(directory: Folder = HERE, workspace: Chosen = None, as_json: Json = False, as_of: AsOf = None) -> None:
     """Publish the private aggregates of people's events; the only step that reads people's rows."""
-    _steps(root_of(directory, workspace), as_json, as_of, "release")
-
-
-@app.command()
-def lift(directory: Folder = HERE, workspace: Chosen = None, as_json: Json = False) -> None:
-    """Analyse the experiments."""
-    _steps(root_of(directory, workspace), as_json, None, "lift")
+    run_steps(root_of(directory, workspace), as_json, as_of, "release")
 
 
 @app.command()
 def fit(directory: Folder = HERE, workspace: Chosen = None, as_json: Json = False) -> None:
     """Fit the marketing-mix model, with and without the experiments."""
-    _steps(root_of(directory, workspace), as_json, None, "fit")
+    run_steps(root_of(directory, workspace), as_json, None, "fit")
 
 
 @app.command()
 def credit(directory: Folder = HERE, workspace: Chosen = None, as_json: Json = False) -> None:
     """Attribution from released journeys."""
-    _steps(root_of(directory, workspace), as_json, None, "credit")
+    run_steps(root_of(directory, workspace), as_json, None, "credit")
 
 
 @app.command()
 def reconcile(directory: Folder = HERE, workspace: Chosen = None, as_json: Json = False) -> None:
     """Pool model, experiments and attribution."""
-    _steps(root_of(directory, workspace), as_json, None, "reconcile")
+    run_steps(root_of(directory, workspace), as_json, None, "reconcile")
 
 
 @app.command()
 def plan(directory: Folder = HERE, workspace: Chosen = None, as_json: Json = False) -> None:
     """Find the best split of the budget."""
-    _steps(root_of(directory, workspace), as_json, None, "plan")
+    run_steps(root_of(directory, workspace), as_json, None, "plan")
 
 
 @app.command()
 def report(directory: Folder = HERE, workspace: Chosen = None, as_json: Json = False) -> None:
     """Write report.html, one file that opens offline."""
-    _steps(root_of(directory, workspace), as_json, None, "report")
+    run_steps(root_of(directory, workspace), as_json, None, "report")
 
 
 @app.command()
 def run(directory: Folder = HERE, workspace: Chosen = None, as_json: Json = False, as_of: AsOf = None) -> None:
     """Do everything that is out of date. Safe to kill and to run again."""
-    _steps(root_of(directory, workspace), as_json, as_of, None)
+    run_steps(root_of(directory, workspace), as_json, as_of, None)
 
 
 @app.command()

@@ -156,6 +156,7 @@ class ExperimentDesign(Section):
 
     control_arm: Name = "control"
     arms: list[Name] = []
+    split: dict[Name, Annotated[float, Field(gt=0)]] = {}  # planned share of each arm, for the sample-ratio test
 
 
 class Model(Section):

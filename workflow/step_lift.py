@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -13,11 +13,14 @@ from contracts.release import Release
 from lift.iroas import iroas
 from lift.library import build_library
 from lift.spend import spend_delta
-from workflow.artifacts import Artifact, Draft, digest_of
+from workflow import lift_pages
+from workflow.artifacts import Artifact, Draft, digest_of, file_hash, replace_text
 from workflow.codec import frame_of, lifts_of, read_arrays, write_arrays, write_frame
 from workflow.job import Job
 from workflow.progress import Report
 from workflow.steps import Made, NotApplicable, Step
+
+PAGE = "readout."
 
 
 def trial_releases(job: Job) -> dict[str, Release]:
@@ -73,8 +76,28 @@ def _build(job: Job, draft: Draft, report: Report) -> Made:
             arrays[f"counterfactual.{e.name}"] = spend_delta(e, job.panel, exclude=chosen).counterfactual
     write_arrays(arrays, draft.path("arrays.npz"))
     write_frame(_view_rows(library), draft.path("v_lift.parquet"))
+    _write_pages(job, draft, lift_pages.pages(lift_pages.readouts(job, chosen, library, trial_releases(job))))
     waiting = {e.name: "not inside the released calendar yet" for e in job.experiments if e.name not in readable}
     return Made({"estimates": len(library.estimates), "left_out": waiting | refused})
+
+
+def _write_pages(job: Job, draft: Draft, pages: Mapping[str, str]) -> None:
+    """One readout a test, in the artifact and beside the report; our pages of tests that are gone are removed."""
+    folder = lift_pages.folder(job.workspace.root)
+    folder.mkdir(exist_ok=True)
+    for old in folder.glob("*.html"):
+        if old.name not in pages and lift_pages.GENERATOR in old.read_text(encoding="utf-8", errors="replace"):
+            old.unlink()
+    for name, html in pages.items():
+        draft.path(PAGE + name).write_text(html, encoding="utf-8")
+        replace_text(folder / name, html)
+
+
+def _pages_stand(job: Job, artifact: Artifact) -> bool:
+    """Whether every page that this artifact wrote still lies beside the report."""
+    folder = lift_pages.folder(job.workspace.root)
+    pages = {n.removeprefix(PAGE): h for n, h in artifact.files.items() if n.startswith(PAGE)}
+    return all((folder / n).is_file() and file_hash(folder / n) == h for n, h in pages.items())
 
 
 def _library(job: Job, tests: Sequence[Experiment]) -> tuple[list[Experiment], LiftLibrary, dict[str, str]]:
@@ -124,17 +147,30 @@ def only(library: LiftLibrary, keep: np.ndarray) -> LiftLibrary:
 
 
 def library_digest(artifact: Artifact | None) -> str:
-    """Content of the library, '' when there is none."""
-    return digest_of(dict(artifact.files)) if artifact is not None else ""
+    """Content of the library, '' when there is none. The readout pages are no part of it."""
+    if artifact is None:
+        return ""
+    return digest_of({n: h for n, h in artifact.files.items() if not n.startswith(PAGE)})
 
 
 STEP = Step(
     name="lift",
     command="lift",
     title="Lift tests",
-    rooms=("contracts", "lift", "workflow.step_lift", "workflow.panel_build", "workflow.tables_in", "workflow.codec"),
+    rooms=(
+        "contracts",
+        "lift",
+        "app.lift_page",
+        "app.charts.lift",
+        "workflow.lift_pages",
+        "workflow.step_lift",
+        "workflow.panel_build",
+        "workflow.tables_in",
+        "workflow.codec",
+    ),  # fmt: skip
     skip=_skip,
     inputs=_inputs,
     settings=_settings,
     build=_build,
+    valid=_pages_stand,
 )

@@ -15,6 +15,7 @@ from scipy import stats
 
 from contracts.errors import ContractError
 from contracts.evidence import LiftEstimate
+from lift.gap import PHI, WHITE, MovementPrior
 from lift.geo import geo_fit, geo_lift
 from lift.spend import SpendDelta
 
@@ -61,7 +62,9 @@ def test_ignoring_serial_correlation_fails(monkeypatch: pytest.MonkeyPatch) -> N
     """AR(1) of .75 over 40 weeks: hard for any method, but white noise in its place is far worse."""
     slow: World = lambda r: weekly(r, phi=0.75, own_sd=0.08, noise=(5.0, 5.0))  # noqa: E731
     aware, covered, _ = _null_run(slow, 3, 40, 60)
-    monkeypatch.setattr("lift.gap.PHI", np.array([0.0, 1e-9]))
+    white = np.zeros((len(PHI), len(WHITE)))
+    white[0, 0] = 1.0
+    monkeypatch.setattr("lift.gls.movement_prior", lambda *_: MovementPrior(white, (0.0, np.inf)))
     blind, blind_covered, _ = _null_run(slow, 3, 40, 60)
     assert aware <= 12 / 60
     assert blind >= aware + 6 / 60

@@ -81,7 +81,7 @@ def test_refusals_say_what_to_do() -> None:
     silent = _spend()
     silent[2:] = 0.0
     q = panel(_kpi(), spend=silent)
-    with pytest.raises(ContractError, match="control geos spent nothing on 'tv' before the test"):
+    with pytest.raises(ContractError, match="control geos spent nothing on its channel before the test"):
         spend_delta(geo_test(q, 2, 15, 19), q)
     with pytest.raises(ContractError, match="no control geo to compare spend with"):
         spend_delta(geo_test(p, 5, 15, 19), p)

@@ -156,7 +156,7 @@ def test_diagonal_is_the_square_of_the_standard_error() -> None:
 
 def test_a_noisy_square_below_what_is_possible_is_lifted_to_the_bound() -> None:
     table = trial_table(_people(np.random.default_rng(5)))
-    table.loc[table["component"] == "conversions*conversions", "value"] = -50.0
+    table.loc[table["component"] == "conversions*conversions", ["value", "variance"]] = [-50.0, 400.0]
     d = difference_in_means(MAIL, release_of(table), "b", "conversions")
     totals = table.set_index(["arm", "component"])["value"]
     expected = 0.0

@@ -63,6 +63,22 @@ def test_a_released_workspace_is_stale_only_where_its_inputs_changed(workspace: 
     assert code == 0 and "lift" in answer["made"] and releases(workspace) == published
 
 
+def test_every_test_has_a_readout_that_is_written_again_when_it_is_lost(workspace: Path, plumb: Plumb) -> None:
+    initialise(workspace)
+    assert plumb("release", workspace)[0] == 0
+    assert plumb("lift", workspace)[0] == 0
+    tests = sorted(read_view(workspace / "warehouse.duckdb", "v_lift")["experiment"].unique())
+    pages = {p.stem: p.read_text(encoding="utf-8") for p in (workspace / "readouts").glob("*.html")}
+    assert sorted(pages) == tests and len(tests) > 0
+    for name, html in pages.items():
+        assert f"<h1>{name}: " in html and "What would change the conclusion" in html and "http" not in html
+    (workspace / "readouts" / f"{tests[0]}.html").unlink()
+    (workspace / "readouts" / "mine.html").write_text("a page of the user's own", encoding="utf-8")
+    assert plumb("lift", workspace)[1]["made"] == ["lift"]
+    assert (workspace / "readouts" / f"{tests[0]}.html").read_text(encoding="utf-8") == pages[tests[0]]
+    assert (workspace / "readouts" / "mine.html").is_file()
+
+
 def test_a_new_geo_does_not_touch_what_is_out(workspace: Path, plumb: Plumb) -> None:
     initialise(workspace)
     assert plumb("release", workspace)[0] == 0
