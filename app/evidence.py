@@ -82,7 +82,7 @@ def flags(s: Snapshot, period: Period) -> list[str]:
 
 def period_spend(s: Snapshot, channel: str, period: Period) -> tuple[float | None, str]:
     """Spend of a channel in a period, and where it is from. The warehouse has no table of spend itself."""
-    plan = s.scenarios
+    plan = figures.job_scenarios(s)
     same = (plan["period_start"] == period.start) & (plan["period_end"] == period.end)
     held = plan[same & (plan["scenario"] == figures.CURRENT) & (plan["channel"] == channel)]
     if len(held):

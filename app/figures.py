@@ -23,6 +23,7 @@ Z90 = 1.6448536269514722  # half-width of a normal 90 % interval in standard dev
 HEADLINE_MODEL = "last_touch"
 CURRENT, RECOMMENDED = "current", "recommended"
 BASELINE = "baseline"
+PERIODS = {1: "day", 7: "week"}
 MAX_POINTS = 200  # more periods than this are shown in groups of four
 PUBLISHED = "published"
 _BAND = ("value", "p05", "p95")
@@ -88,9 +89,13 @@ class ChannelRow:
 
 def units(s: Snapshot) -> Units:
     """Names of KPI, currency and period of the workspace."""
+    return Units(s.meta.kpi or "KPI", s.meta.currency, PERIODS.get(period_days(s), "period"))
+
+
+def period_days(s: Snapshot) -> int:
+    """Days of one period: the smallest step between two of the KPI; 7 where there are not two."""
     weeks = np.sort(s.kpi["week"].unique()) if len(s.kpi) else np.array([], dtype="datetime64[s]")
-    days = int(np.min(np.diff(weeks)) / np.timedelta64(1, "D")) if len(weeks) > 1 else 7
-    return Units(s.meta.kpi or "KPI", s.meta.currency, {1: "day", 7: "week"}.get(days, "period"))
+    return int(np.min(np.diff(weeks)) / np.timedelta64(1, "D")) if len(weeks) > 1 else 7
 
 
 def channels(s: Snapshot) -> tuple[str, ...]:
@@ -285,15 +290,21 @@ def latest_factor_period(s: Snapshot) -> str:
     return span(last["period_start"], last["period_end"])
 
 
+def job_scenarios(s: Snapshot) -> pd.DataFrame:
+    """Rows of the scenarios that `plumb plan` made; those that people saved have an id."""
+    return s.scenarios[s.scenarios["scenario_id"].fillna("") == ""]
+
+
 def recommended(s: Snapshot) -> str | None:
     """Name of the job's own plan: 'recommended', else the first scenario in the file but the current split."""
-    names = [n for n in dict.fromkeys(s.scenarios["scenario"]) if n != CURRENT]
+    names = [n for n in dict.fromkeys(job_scenarios(s)["scenario"]) if n != CURRENT]
     return RECOMMENDED if RECOMMENDED in names else next(iter(names), None)
 
 
 def recommended_changes(s: Snapshot) -> dict[str, float]:
     """Change of spend per channel in the recommended scenario, as a share of current spend."""
-    rows = s.scenarios[s.scenarios["scenario"] == recommended(s)].dropna(subset=["spend_change"])
+    plan = job_scenarios(s)
+    rows = plan[plan["scenario"] == recommended(s)].dropna(subset=["spend_change"])
     return {str(r.channel): float(r.spend_change) for r in each(rows)}
 
 

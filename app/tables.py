@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, replace
+from typing import Any
 
 import pandas as pd
 
 from app import evidence, figures
 from app.figures import ChannelRow, Estimate
 from app.rows import each
+from app.saved.scenarios import Entry
 from app.store import Snapshot
 from app.wording import INTERVAL_NAME, MISSING, Units, between, figure, percent, ratio, title, with_interval
 
@@ -95,12 +98,12 @@ def tests(s: Snapshot) -> pd.DataFrame:
 
 
 def scenarios(s: Snapshot) -> pd.DataFrame:
-    """Saved scenarios, one row a scenario and channel, over their own period."""
+    """Scenarios of the job and saved ones, one row a scenario and channel, over their own period."""
     units = figures.units(s)
     return pd.DataFrame(
         [
             {
-                "scenario": title(str(r.scenario)),
+                "scenario": title(str(r.scenario)) if not r.scenario_id else _saved_name(r),
                 "channel": r.channel,
                 "period": figures.span(r.period_start, r.period_end),
                 f"spend, {units.currency}": figure(r.spend),
@@ -110,6 +113,29 @@ def scenarios(s: Snapshot) -> pd.DataFrame:
             for r in each(s.scenarios)
         ]
     )
+
+
+def saved(entries: Sequence[Entry], fit: str) -> pd.DataFrame:
+    """The list of saved scenarios, each in the units that it was saved in. `fit` names the draws now in use."""
+    return pd.DataFrame(
+        [
+            {
+                "scenario": e.name,
+                "period": figures.span(e.period_start, e.period_end),
+                "budget": f"{units.money(e.budget)} per {units.period}",
+                f"caused, all channels ({INTERVAL_NAME})": f"{with_interval(e.mean, e.p05, e.p95)} {units.kpi_title}",
+                "priced with": "the fit in use" if e.response_id == fit else "an older fit",
+                "author": e.author,
+                "saved": f"{e.saved_at[:16]} UTC, version {e.version}",
+                "comments": str(e.comments),
+            }
+            for e, units in ((e, Units(e.kpi, e.currency, figures.PERIODS[e.period_days])) for e in entries)
+        ]
+    )
+
+
+def _saved_name(r: Any) -> str:
+    return f"{r.scenario}{', older fit' if r.outdated else ''}"
 
 
 def plan(rows: pd.DataFrame, units: Units) -> pd.DataFrame:

@@ -13,6 +13,8 @@ file is replaced whole and never written in place, so open it read-only and open
 
 - Only aggregates are here: no row speaks of a person, and no exact count of people's rows leaves the raw zone.
 - One row is one fact. `mean` is the expected value; `p05` to `p95` is the 90 % interval that screens and report quote.
+- What people save in the explorer lies in `state.sqlite` and is copied into this file on each save: `v_scenarios`,
+  `v_scenario_cells`, `v_comments` and `v_approvals`. Access tokens are never copied.
 - `run_id`, `release_id`, `model_version`, `as_of` and `evidence_ids` say where a row is from.
 - Amounts of KPI are in KPI units of consenting people; money is in the project's one currency.
 - Totals over channels cannot be read off by adding quantiles: means add up, intervals do not.
@@ -76,7 +78,7 @@ _EXTRA = (
         "meta",
         "What the file says about itself. Keys: `project`, `kpi`, `currency`, `user_level` (`true`, or `false` when no "
         "user-level data was used), `consent` (`column` or `assumed`), `period_start`, `period_end`, `generated_at`, "
-        "`model_version`, `seed`.",
+        "`model_version`, `seed`, `run_id`, `saved_state` (which saves the file holds; empty for none).",
         (
             Column("key", "VARCHAR", "", "name"),
             Column("value", "VARCHAR", "", "value as text"),

@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from app.saved.files import sync_file, sync_folder
 from contracts.errors import PlumblineError
 
 MANIFEST = "manifest.json"
@@ -83,21 +84,6 @@ def code_version(rooms: Iterable[str]) -> str:
         sources = sorted(origin.parent.rglob("*.py")) if origin.name == "__init__.py" else [origin]
         hashes |= {f"{room}/{p.relative_to(origin.parent)}": file_hash(p) for p in sources}
     return digest_of(hashes)
-
-
-def sync_folder(folder: Path) -> None:
-    """Flushes a folder's entries to disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def sync_file(path: Path) -> None:
-    """Flushes a file's bytes to disk."""
-    with path.open("rb+") as stream:
-        os.fsync(stream.fileno())
 
 
 def replace_text(path: Path, text: str) -> None:

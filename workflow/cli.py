@@ -59,8 +59,14 @@ def _steps(root: Path, as_json: bool, as_of: str | None, command: str | None) ->
 
         job = Job.open(root, date_of(as_of), quiet=as_json)
         result = run(job) if command is None else run_command(job, command)
+        logged = ""
+        if command is None and "publish" in result.made:
+            from workflow.tracking import track
+
+            logged = track(job.config, result.run_id, job.workspace.warehouse, job.workspace.report)
         return {
             "run_id": result.run_id,
+            "logged": logged,
             "made": list(result.made),
             "rho_charged": result.charged_nano_rho / 1e9,
             "steps": [
@@ -84,6 +90,8 @@ def _show_steps(root: Path, answer: dict[str, Any]) -> None:
         table.add_row(row["step"], text, f"{row['seconds']:.1f}" if row["made"] else "")
     console().print(table)
     typer.echo(f"Privacy budget charged by this run: rho {answer['rho_charged']:g}.")
+    if answer["logged"]:
+        typer.echo(answer["logged"])
     if (root / "report.html").is_file():
         typer.echo(f"Report: {root / 'report.html'}   Explorer: plumb serve -C {root}")
 

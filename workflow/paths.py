@@ -8,6 +8,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from app.saved.files import LOCK_FOLDER, STATE_NAME, TABLES_NAME
 from contracts.errors import WorkspaceError
 from privacy.rawzone import require_private
 
@@ -29,7 +30,7 @@ class Workspace:
     @property
     def state(self) -> Path:
         """Ledger, artifacts, lock and log."""
-        return self.root / ".plumb"
+        return self.root / LOCK_FOLDER
 
     @property
     def runs(self) -> Path:
@@ -69,12 +70,12 @@ class Workspace:
     @property
     def tables(self) -> Path:
         """The published tables as Parquet files."""
-        return self.root / "tables"
+        return self.root / TABLES_NAME
 
     @property
     def saved_state(self) -> Path:
         """Scenarios and comments that people saved in the explorer."""
-        return self.root / "state.sqlite"
+        return self.root / STATE_NAME
 
     @property
     def report(self) -> Path:

@@ -17,6 +17,10 @@ from typing import Any
 import pandas as pd
 
 from app.report import build_report
+from app.saved.files import publishing
+from app.saved.frames import DIGEST_KEY, State, read_state, saved_digest, views, with_saved
+from app.saved.publish import current_response_id, published_digest
+from contracts.errors import WorkspaceError
 from contracts.tables import BY_NAME
 from workflow.artifacts import Artifact, Draft, file_hash, find, replace_text
 from workflow.codec import read_arrays, response_of
@@ -46,6 +50,7 @@ MAKERS = ("check", "release", "lift", "fit_uncalibrated", "fit_calibrated", "cre
 MODEL_STEPS = ("fit_uncalibrated", "fit_calibrated", "reconcile", "plan")
 POOL_STEPS = ("reconcile", "plan")
 POINTER = "published.json"
+PATIENCE = 120.0  # seconds to wait for an explorer that is saving; it needs about one
 LIBRARIES = ("jax", "numpyro", "opendp", "duckdb", "pandas", "plumbline")
 
 
@@ -100,8 +105,12 @@ def _inputs(job: Job) -> dict[str, str]:
 
 def _build(job: Job, draft: Draft, report: Report) -> Made:
     artifacts = chosen(job)
-    content = Content(_views(job, artifacts), _response(artifacts), _meta(job, artifacts))
-    build(job.workspace.warehouse, job.workspace.tables, content)
+    response = _response(artifacts)
+    made, draws = _views(job, artifacts), "" if response is None else current_response_id(response)
+    with publishing(job.workspace.root, PATIENCE):  # from the reading of the saves to the rename: none is lost
+        saved = read_state(job.workspace.saved_state)
+        content = Content(with_saved(made, views(saved, draws)), response, _meta(job, artifacts, saved))
+        build(job.workspace.warehouse, job.workspace.tables, content)
     keep: dict[str, Any] = {step: a.key for step, a in artifacts.items()}
     keep |= {"publish": draft.key, "fits": _fits(job, artifacts)}
     replace_text(job.workspace.runs / POINTER, json.dumps(keep, indent=1))
@@ -204,7 +213,7 @@ def _checks(job: Job, artifacts: dict[str, Artifact]) -> pd.DataFrame:
     return pd.concat(found, ignore_index=True)[columns] if found else pd.DataFrame(columns=columns)
 
 
-def _meta(job: Job, artifacts: dict[str, Artifact]) -> dict[str, str]:
+def _meta(job: Job, artifacts: dict[str, Artifact], saved: State) -> dict[str, str]:
     project, panel = job.config.project, job.panel if job.has_kpi else None
     finished = [a.finished_at for a in artifacts.values()]
     meta = {
@@ -219,6 +228,7 @@ def _meta(job: Job, artifacts: dict[str, Artifact]) -> dict[str, str]:
         "model_version": model_version(job.config),
         "seed": str(job.config.model.seed),
         "run_id": job.run_id,
+        DIGEST_KEY: saved.digest,
     }
     return meta | {f"version_{name}": _version(name) for name in LIBRARIES}
 
@@ -242,8 +252,16 @@ def _build_report(job: Job, draft: Draft, report: Report) -> Made:
 
 
 def _published(job: Job, artifact: Artifact) -> bool:
-    """Whether the warehouse on disk is the one that this artifact stands for (an older one may have come back)."""
-    return job.workspace.warehouse.is_file() and _pointer(job).get("publish") == artifact.key
+    """Whether the warehouse on disk is the one that this artifact stands for (an older one may have come back), with
+    everything that people have saved."""
+    warehouse = job.workspace.warehouse
+    if not warehouse.is_file() or _pointer(job).get("publish") != artifact.key:
+        return False
+    saved = saved_digest(job.workspace.saved_state)
+    try:
+        return published_digest(warehouse) == saved
+    except WorkspaceError:  # damaged: it is built again
+        return False
 
 
 def _written(job: Job, artifact: Artifact) -> bool:
@@ -255,7 +273,7 @@ STEP = Step(
     name="publish",
     command="publish",
     title="Writing the warehouse",
-    rooms=("contracts", "workflow.step_publish", "workflow.views_out", "workflow.warehouse"),
+    rooms=("contracts", "app.saved", "workflow.step_publish", "workflow.views_out", "workflow.warehouse"),
     skip=lambda job: "",
     inputs=_inputs,
     settings=lambda job: job.config.part("project", "privacy", "model"),

@@ -16,10 +16,10 @@ import duckdb
 import numpy as np
 import pandas as pd
 
-from contracts.errors import PlumblineError
+from app.saved.duck import copy_out, write_table, write_view
+from app.saved.files import swap_files, sync_file, sync_folder
 from contracts.response import SteadyResponse
-from contracts.tables import BY_NAME, VIEWS, View
-from workflow.artifacts import sync_file, sync_folder
+from contracts.tables import BY_NAME, VIEWS
 
 RESPONSE_TYPES = {
     "channel": "VARCHAR", "geo": "VARCHAR", "draw": "INTEGER", "weight": "DOUBLE", "amplitude": "DOUBLE",
@@ -87,7 +87,10 @@ def response_rows(response: SteadyResponse) -> pd.DataFrame:
 
 
 def build(path: Path, tables: Path, content: Content) -> None:
-    """Writes the warehouse and its Parquet copies. Raises PlumblineError when a frame breaks the contract."""
+    """Writes the warehouse and its Parquet copies. Raises PlumblineError when a frame breaks the contract.
+
+    Where people save, the caller holds `app.saved.files.publishing` from reading what was saved until this returns.
+    """
     fresh = path.with_name(f".{path.name}.{os.getpid()}.new")
     copies = tables.with_name(f".{tables.name}.{os.getpid()}.new")
     fresh.unlink(missing_ok=True)
@@ -96,73 +99,23 @@ def build(path: Path, tables: Path, content: Content) -> None:
     try:
         with duckdb.connect(str(fresh)) as connection:
             for view in VIEWS:
-                _write_view(connection, view, content.views)
+                write_view(connection, view, content.views.get(view.name))
             empty = pd.DataFrame(columns=list(RESPONSE_TYPES))
-            _write_table(
+            write_table(
                 connection, "response_draws", RESPONSE_TYPES, empty if content.response is None else content.response
             )
             meta = pd.DataFrame(sorted(content.meta.items()), columns=["key", "value"])
-            _write_table(connection, "meta", META_TYPES, meta)
+            write_table(connection, "meta", META_TYPES, meta)
             for name in (*(v.name for v in VIEWS), "response_draws", "meta"):
-                target = str(copies / f"{name}.parquet").replace("'", "''")
-                connection.execute(f"COPY (SELECT * FROM {name}) TO '{target}' (FORMAT parquet)")
+                copy_out(connection, name, copies)
             connection.execute("CHECKPOINT")
         sync_file(fresh)
-        _swap_folder(copies, tables)
+        swap_files(copies, tables)
         fresh.replace(path)
         sync_folder(path.parent)
     finally:
         fresh.unlink(missing_ok=True)
         shutil.rmtree(copies, ignore_errors=True)
-
-
-def _swap_folder(fresh: Path, final: Path) -> None:
-    """Files of `fresh` replace those of `final` one by one; each is whole at any moment."""
-    final.mkdir(exist_ok=True)
-    for source in sorted(fresh.iterdir()):
-        sync_file(source)
-        source.replace(final / source.name)
-    sync_folder(final)
-
-
-def _write_view(connection: duckdb.DuckDBPyConnection, view: View, frames: Mapping[str, pd.DataFrame]) -> None:
-    types = {c.name: c.type for c in view.columns}
-    table = f"t_{view.name.removeprefix('v_')}"
-    frame = frames.get(view.name)
-    if frame is None:
-        frame = pd.DataFrame(columns=list(types))
-    missing = [c for c in types if c not in frame.columns]
-    if missing:
-        raise PlumblineError(f"table {view.name} lacks the column {missing[0]!r} of its contract; please report this.")
-    _refuse_repeats(view, frame)
-    _write_table(connection, table, types, frame)
-    connection.execute(f"CREATE VIEW {view.name} AS SELECT * FROM {table}")
-
-
-def _refuse_repeats(view: View, frame: pd.DataFrame) -> None:
-    repeated = frame.duplicated(list(view.key))
-    if repeated.any():
-        first = frame.loc[repeated, list(view.key)].iloc[0].to_dict()
-        raise PlumblineError(f"table {view.name} holds two rows for {first}; please report this.")
-
-
-def _write_table(
-    connection: duckdb.DuckDBPyConnection, table: str, types: Mapping[str, str], frame: pd.DataFrame
-) -> None:
-    declared = ", ".join(f'"{name}" {kind}' for name, kind in types.items())
-    connection.execute(f"CREATE TABLE {table} ({declared})")
-    if frame.empty:
-        return
-    chosen = frame[list(types)].copy()
-    for name, kind in types.items():
-        if kind == "DOUBLE":
-            chosen[name] = pd.to_numeric(chosen[name]).astype("Float64")  # NaN becomes NULL, as no figure is known
-        elif kind == "VARCHAR":
-            chosen[name] = chosen[name].astype("string")
-    connection.register("incoming", chosen)
-    picked = ", ".join(f'CAST("{name}" AS {kind})' for name, kind in types.items())
-    connection.execute(f"INSERT INTO {table} SELECT {picked} FROM incoming")
-    connection.unregister("incoming")
 
 
 def read_view(path: Path, name: str) -> pd.DataFrame:

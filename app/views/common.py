@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import pandas as pd
 import streamlit as st
@@ -28,11 +29,16 @@ def _cached(path: str, fingerprint: str) -> Snapshot:
     return store.load(Path(path))
 
 
+def current_snapshot() -> Snapshot:
+    """The snapshot of the file as it is now. Raises WorkspaceError when there is none or it is unreadable."""
+    path = store.warehouse_path()
+    return _cached(str(path), store.fingerprint(path))
+
+
 def snapshot_or_stop() -> Snapshot:
     """The current snapshot; or the screen that says why there is none, and the end of the page."""
     try:
-        path = store.warehouse_path()
-        snapshot = _cached(str(path), store.fingerprint(path))
+        snapshot = current_snapshot()
     except UserError as e:
         _state("No warehouse to show", str(e), ("plumb init .", "plumb run", "plumb serve"))
         st.stop()
@@ -86,9 +92,9 @@ def shortened(ids: Sequence[str], most: int = 4) -> str:
     return ", ".join(ids[:most]) + more
 
 
-def table(frame: pd.DataFrame, alt: str) -> None:
-    """A table of finished text; the first column stays in sight while the rest scrolls."""
-    pinned = {str(frame.columns[0]): st.column_config.Column(pinned=True)}
+def table(frame: pd.DataFrame, alt: str, first: Literal["small", "medium"] | None = None) -> None:
+    """A table of finished text; the first column (of width `first`) stays in sight while the rest scrolls."""
+    pinned = {str(frame.columns[0]): st.column_config.Column(pinned=True, width=first)}
     st.dataframe(frame, hide_index=True, width="stretch", column_config=pinned, alt=alt)
 
 

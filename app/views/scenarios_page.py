@@ -12,12 +12,13 @@ from app.charts import comparison as comparison_charts
 from app.charts import curve
 from app.scenario import Comparison
 from app.store import Snapshot
-from app.views import common
+from app.views import common, saved_section
+from app.views.keys import NOTICE, PLAN, TOTAL
 from app.wording import Units, between, listed
 from contracts.errors import UserError
 from contracts.response import SteadyResponse
 
-PLAN, TOTAL, SOURCE, NOTICE = "scenario_plan", "scenario_total", "scenario_source", "scenario_notice"
+SOURCE = "scenario_source"  # the channels that the plan is for, and their current spend
 BUDGET, WIDTH, HOLD = "scenario_budget", "scenario_guardrail", "scenario_hold"
 
 
@@ -44,7 +45,8 @@ def render() -> None:
     if s.response is None:
         why = common.plain(figures.why_not(s, "fit", "fit_calibrated", "plan"))
         st.info(f"Scenarios need a published model, and there is none. {why or 'Run `plumb run`.'}")
-        _saved(s)
+        saved_section.saved_list(s)
+        _per_channel(s)
         common.footer(figures.provenance(s.effects, s.kpi))
         return
     units = figures.units(s)
@@ -54,8 +56,10 @@ def render() -> None:
     outcome = scenario.compare(s.response, st.session_state[PLAN])
     _notices(desk, outcome)
     _outcome(s, outcome, units)
+    saved_section.save_form(s, units)
+    saved_section.saved_list(s)
+    _per_channel(s)
     _curve(s, units)
-    _saved(s)
 
 
 def _lock(channel: str) -> str:
@@ -63,14 +67,16 @@ def _lock(channel: str) -> str:
 
 
 def _open_plan(s: Snapshot, response: SteadyResponse) -> None:
-    """Starts from the address or the current split, once per session and per warehouse."""
-    source = (s.meta.generated_at, s.meta.model_version, response.channels)
-    if st.session_state.get(SOURCE) == source:
+    """Starts from the address or the current split. A new fit keeps a plan that was moved, as long as the channels are
+    the same."""
+    now, (channels, before) = scenario.current(response), st.session_state.get(SOURCE, ((), None))
+    st.session_state[SOURCE] = (response.channels, now)
+    if channels == response.channels and not np.array_equal(st.session_state[PLAN], before):
         return
-    now = scenario.current(response)
+    if channels == response.channels and np.array_equal(before, now):
+        return
     st.session_state[PLAN] = scenario.from_query(response.channels, st.query_params.to_dict(), now)
     st.session_state[TOTAL] = float(round(st.session_state[PLAN].sum(), 2))
-    st.session_state[SOURCE] = source
 
 
 def _settings(response: SteadyResponse, units: Units) -> Desk:
@@ -272,12 +278,12 @@ def _curve(s: Snapshot, units: Units) -> None:
     common.footer(figures.provenance(rows), "Band: 90 % interval. Dashed: beyond observed spend")
 
 
-def _saved(s: Snapshot) -> None:
-    st.subheader("Saved scenarios")
+def _per_channel(s: Snapshot) -> None:
+    st.subheader("Scenarios per channel")
     if s.scenarios.empty:
-        st.info("No scenario has been saved yet. `plumb plan` writes the current split and the best one it found.")
+        st.info("There is no scenario yet. `plumb plan` writes the current split and the best one it found.")
         return
-    common.table(tables.scenarios(s), "Saved scenarios with spend and outcome per channel")
+    common.table(tables.scenarios(s), "Scenarios of the job and saved ones with spend and outcome per channel")
     common.footer(figures.provenance(s.scenarios))
 
 

@@ -235,6 +235,7 @@ def _scenario_rows(w: World) -> list[dict[str, Any]]:
                 _stamp()
                 | {"scenario": name, "channel": channel, "spend": spend[c], "spend_change": change[c]}
                 | {"period_start": date(2026, 7, 6), "period_end": date(2026, 10, 4)}
+                | {"scenario_id": "", "version": 0, "author": "", "note": "", "outdated": False}
                 | summarise(draws[:, c])
             )
     return rows

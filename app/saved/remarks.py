@@ -1,0 +1,170 @@
+"""Comments, approvals and tokens in `state.sqlite`. Comments and approvals are append-only; tokens can be revoked.
+
+A token's secret is shown once, when it is made. Only its SHA-256 is kept: 32 random bytes need no slow hash.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import sqlite3
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from app.saved.database import utc_now
+from app.saved.scenarios import MAX_NAME, clean_author, clean_text
+from contracts.errors import ContractError
+
+SUBJECTS = ("scenario", "channel", "experiment", "run")
+DECISIONS = ("approved", "rejected")
+SCOPES = ("read", "write")
+SECRET_BYTES = 32
+PREFIX = "plumb_"
+
+
+@dataclass(frozen=True, slots=True)
+class Comment:
+    """One remark on a scenario (by id), channel, experiment or run (by name)."""
+
+    id: str
+    subject_kind: str
+    subject_id: str
+    author: str
+    text: str
+    written_at: str  # UTC
+
+
+@dataclass(frozen=True, slots=True)
+class Approval:
+    """One decision on one version of a scenario."""
+
+    id: str
+    scenario_id: str
+    version: int
+    decision: str  # 'approved' or 'rejected'
+    reason: str
+    author: str
+    decided_at: str  # UTC
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A key to the figures for a program. The secret itself is nowhere."""
+
+    name: str
+    scopes: tuple[str, ...]
+    created_at: str  # UTC
+    revoked_at: str | None  # UTC
+
+
+def comment(con: sqlite3.Connection, kind: str, subject: str, author: str, text: str) -> Comment:
+    """Adds a comment. Raises ContractError for an unknown kind or scenario, and for an empty or too long text."""
+    _refuse_unknown("a comment's subject", kind, SUBJECTS)
+    subject = clean_text(subject, "the subject of a comment")
+    if kind == "scenario" and not con.execute("SELECT 1 FROM scenarios WHERE id = ?", (subject,)).fetchone():
+        raise ContractError(f"there is no scenario {subject!r} to comment on; nothing was saved.")
+    new = Comment(_id("co"), kind, subject, clean_author(author), clean_text(text, "a comment"), utc_now())
+    con.execute(
+        "INSERT INTO comments VALUES (?, ?, ?, ?, ?, ?)",
+        (new.id, new.subject_kind, new.subject_id, new.author, new.text, new.written_at),
+    )
+    return new
+
+
+def comments(con: sqlite3.Connection, kind: str | None = None, subject: str | None = None) -> tuple[Comment, ...]:
+    """Comments, oldest first; of one kind, or of one subject, or all."""
+    found = con.execute(
+        "SELECT * FROM comments WHERE (:kind IS NULL OR subject_kind = :kind) "
+        "AND (:subject IS NULL OR subject_id = :subject) ORDER BY written_at, rowid",
+        {"kind": kind, "subject": subject},
+    )
+    return tuple(Comment(**dict(row)) for row in found)
+
+
+def decide(
+    con: sqlite3.Connection, scenario_id: str, version: int, decision: str, reason: str, author: str
+) -> Approval:
+    """Approves or rejects the newest version of a scenario.
+
+    Raises ContractError for an unknown decision, an empty reason, and a version that is not the newest: what was
+    changed after it was read has not been read.
+    """
+    _refuse_unknown("a decision", decision, DECISIONS)
+    reason = clean_text(reason, "the reason of a decision")
+    head = con.execute("SELECT * FROM scenarios WHERE id = ? AND status = 'saved'", (scenario_id,)).fetchone()
+    if head is None:
+        raise ContractError(f"there is no saved scenario {scenario_id!r} to decide on; nothing was saved.")
+    if head["version"] != version:
+        raise ContractError(
+            f"scenario {head['name']!r} was changed meanwhile (version {head['version']}, you saw {version}); "
+            "read the new version and decide again. Nothing was saved."
+        )
+    new = Approval(_id("ap"), scenario_id, version, decision, reason, clean_author(author), utc_now())
+    con.execute(
+        "INSERT INTO approvals VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (new.id, scenario_id, version, decision, reason, new.author, new.decided_at),
+    )
+    return new
+
+
+def approvals(con: sqlite3.Connection, scenario_id: str | None = None) -> tuple[Approval, ...]:
+    """Decisions, oldest first; on one scenario, or all."""
+    sql = "SELECT * FROM approvals WHERE :id IS NULL OR scenario_id = :id ORDER BY decided_at, rowid"
+    return tuple(Approval(**dict(row)) for row in con.execute(sql, {"id": scenario_id}))
+
+
+def create_token(con: sqlite3.Connection, name: str, scopes: Iterable[str]) -> tuple[Token, str]:
+    """A new token and its secret, which cannot be shown again.
+
+    Raises ContractError for a bad or used name and for scopes that are none or unknown.
+    """
+    name, wanted = clean_text(name, "a token's name", most=MAX_NAME), tuple(dict.fromkeys(scopes))
+    if not wanted:
+        raise ContractError(f"a token needs at least one scope of {', '.join(SCOPES)}.")
+    for scope in wanted:
+        _refuse_unknown("a scope", scope, SCOPES)
+    if con.execute("SELECT 1 FROM tokens WHERE name = ? AND revoked_at IS NULL", (name,)).fetchone():
+        raise ContractError(f"there is a token {name!r} already; revoke it or choose another name.")
+    secret = PREFIX + secrets.token_urlsafe(SECRET_BYTES)
+    token = Token(name, wanted, utc_now(), None)
+    con.execute(
+        "INSERT INTO tokens VALUES (?, ?, ?, ?, ?, NULL)",
+        (_id("to"), name, _hash(secret), " ".join(wanted), token.created_at),
+    )
+    return token, secret
+
+
+def find_token(con: sqlite3.Connection, secret: str) -> Token | None:
+    """The token of a secret; None when it is unknown or revoked. Looked up by hash, so no secret is compared."""
+    row = con.execute("SELECT * FROM tokens WHERE hash = ? AND revoked_at IS NULL", (_hash(secret),)).fetchone()
+    return None if row is None else _token(row)
+
+
+def tokens(con: sqlite3.Connection) -> tuple[Token, ...]:
+    """Every token ever made, oldest first."""
+    return tuple(_token(row) for row in con.execute("SELECT * FROM tokens ORDER BY created_at, rowid"))
+
+
+def revoke_token(con: sqlite3.Connection, name: str) -> None:
+    """Ends a token at once. Raises ContractError when none of that name is alive."""
+    done = con.execute("UPDATE tokens SET revoked_at = ? WHERE name = ? AND revoked_at IS NULL", (utc_now(), name))
+    if done.rowcount == 0:
+        raise ContractError(f"there is no token {name!r} to revoke.")
+
+
+def _token(row: sqlite3.Row) -> Token:
+    return Token(row["name"], tuple(row["scopes"].split()), row["created_at"], row["revoked_at"])
+
+
+def _hash(secret: str) -> str:
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def _id(kind: str) -> str:
+    return f"{kind}-{uuid.uuid4().hex[:12]}"
+
+
+def _refuse_unknown(what: str, value: str, known: Iterable[str]) -> None:
+    if value not in known:
+        raise ContractError(f"{what} must be one of {', '.join(known)}; got {value!r}.")
