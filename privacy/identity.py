@@ -56,7 +56,7 @@ def create_tables(con: duckdb.DuckDBPyConnection, key: IdKey, forgotten: frozens
     con.execute("INSERT INTO id_key VALUES (?, ?)", key.pads)
     con.execute("CREATE TABLE ids (user_id VARCHAR, user_key VARCHAR)")
     con.execute("CREATE TABLE devices (device_key VARCHAR, person_key VARCHAR)")
-    con.execute("CREATE TABLE routes (user_id VARCHAR, route UBIGINT)")
+    con.execute("CREATE TABLE routes (device VARCHAR, route UBIGINT)")
     con.execute("CREATE TABLE forgotten (user_key VARCHAR)")
     if forgotten:
         con.execute("INSERT INTO forgotten SELECT unnest(?::VARCHAR[])", [sorted(forgotten)])
@@ -96,7 +96,10 @@ def load_map(con: duckdb.DuckDBPyConnection, files: FileSet | None, declared_saf
     if files is None:
         return NO_MAP
     check_mapping("identity", files, COLUMNS)
-    con.execute("CREATE TEMP TABLE map (file INTEGER, row BIGINT, device VARCHAR, person VARCHAR, user_id VARCHAR, route UBIGINT)")
+    con.execute(
+        "CREATE TEMP TABLE map (file INTEGER, row BIGINT, device VARCHAR, person VARCHAR, user_id VARCHAR, "
+        "route UBIGINT)"
+    )
     paths = expand("identity", files)
     for number, path in enumerate(paths):
         source = open_source(con, "identity", path)

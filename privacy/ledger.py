@@ -257,19 +257,18 @@ class Ledger:
             f"{(cap - spent) / NANO:g} of {cap / NANO:g} left.{reason}"
         )
 
-    def _reserved(self, release_id: str, reserve_hash: str) -> ReleaseState:
-        known = self.state(release_id)
-        if known is None or known.reserve_hash != reserve_hash:
-            raise LedgerError(f"release {release_id} is not reserved any more: its charge was voided meanwhile.")
-        return known
-
     def note_draw(self, release_id: str, reserve_hash: str, at: datetime) -> None:
         """Logs, before the noise is drawn, that it is about to be: from here on the charge stands for good.
 
-        Raises LedgerError when the reservation was voided meanwhile, so that nothing is drawn without a charge.
+        Raises LedgerError when the reservation was voided meanwhile, so that nothing is drawn without a charge, and
+        when the release is out, so that nothing is drawn twice.
         """
         with self._writing():
-            self._reserved(release_id, reserve_hash)
+            known = self.state(release_id)
+            if known is None or known.reserve_hash != reserve_hash:
+                raise LedgerError(f"release {release_id} is not reserved any more: its charge was voided meanwhile.")
+            if known.state == "published":
+                raise LedgerError(f"release {release_id} is published already; it is never drawn again.")
             self._append("draw", {"release": release_id}, at)
             self._db.execute("UPDATE release SET drawn = 1 WHERE id = ?", (release_id,))
 

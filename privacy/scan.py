@@ -38,7 +38,7 @@ class Route:
     @property
     def join(self) -> str:
         """Ids that the identity map gives to somebody else follow that person."""
-        return "LEFT JOIN routes ON routes.user_id = judged.user_id" if self.parts > 1 else ""
+        return "LEFT JOIN routes ON routes.device = judged.user_id" if self.parts > 1 else ""
 
     @property
     def number(self) -> str:

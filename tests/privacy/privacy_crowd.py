@@ -17,7 +17,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
-from contracts.errors import BudgetExceeded
+from contracts.errors import BudgetExceeded, LedgerError
 from contracts.release import NANO
 from privacy import ledger as module
 from privacy import ledger_store as store
@@ -93,7 +93,12 @@ def writer(db: str, head: str, number: int, journal: str, mutant: str) -> None:
             except BudgetExceeded:
                 continue
             if state.state == "reserved":
-                book.note_draw(name, state.reserve_hash, NOW)
+                try:
+                    book.note_draw(name, state.reserve_hash, NOW)
+                except LedgerError:
+                    if getattr(book.state(name), "state", "") != "published":
+                        raise
+                    continue  # another writer was faster
                 os.write(seen, f"{name}\n".encode())  # from here on somebody may have seen the draw
                 time.sleep(order.random() * 0.004)
                 book.publish(name, f"hash of {name}", NOW)
