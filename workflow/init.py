@@ -28,6 +28,9 @@ OFF = {
 JOURNEY_NOTES = {
     "max_touches": "longer journeys keep their last touches",
     "clipped_share": "part that buys what the bounds of these tables take, as one number each; 0: not released",
+    "markov_order": "channels that the Markov model remembers, 1 to 4; declared before the release",
+    "path": "all, first_of_run, last_of_run, first_of_channel or last_of_channel; see docs/attribution.md",
+    "lookback_days": "touches longer before the conversion do not count; 98: all of the quarter",
 }
 HEAD = """Plumbline workspace. Every value below is in force as written; edit what you know better.
 `plumb check` tells what is wrong, `plumb run` does everything that is out of date."""
