@@ -1,4 +1,4 @@
-"""Markov credit of order k in closed form, for all channels at once, from released transition counts (DESIGN section 5).
+"""Markov credit of order k in closed form, for all channels at once, from released counts (DESIGN section 5).
 
 | on paper | here | dims |
 |---|---|---|
@@ -9,9 +9,9 @@
 | A_i | states that end in channel i | |
 | RE[i] = v[A] inv(N[A,A]) p[A] / p0 | removal effect: share of conversions lost when i leads nowhere | channel |
 
-A journey that ever holds channel i is in a state that ends in i the moment it gets there, so removing these states loses
-the same conversions as removing every state that contains i, with a smaller matrix to invert. p0 counts the conversions
-that passed through any channel.
+A journey that ever holds channel i is in a state that ends in i the moment it gets there, so removing these states
+loses the same conversions as removing every state that contains i, with a smaller matrix to invert. p0 counts the
+conversions that passed through any channel.
 
 Self-loops are kept. They change nothing: a removal effect is the probability to visit A on the way to conversion, and
 staying longer in a state does not change which states are visited. What does change it, from order 2 on, is to leave

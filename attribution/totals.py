@@ -118,9 +118,7 @@ def reconciled_total(release: Release) -> tuple[float, float]:
     """Mean and standard deviation of the conversions of one journeys release, over all its tables."""
     rows = release.table
     names = set(rows["target"].dropna()) if "target" in rows.columns else set()
-    mean, variance = period_total(
-        read_journeys(release, sorted(str(n) for n in names - {"conversion", "null", ""}))
-    )
+    mean, variance = period_total(read_journeys(release, sorted(str(n) for n in names - {"conversion", "null", ""})))
     return mean, float(np.sqrt(variance))
 
 

@@ -9,8 +9,8 @@ common attribution packages.
 | first_of_run, last_of_run | one touch of each run of touches of the same channel (`exposure`) |
 | first_of_channel, last_of_channel | one touch of each channel (`first`) |
 
-The two `_of_run` paths give the same sequence of channels; they differ in the age of what is kept, which only time decay
-and the look-back window see.
+The two `_of_run` paths give the same sequence of channels; they differ in the age of what is kept, which only time
+decay and the look-back window see.
 """
 
 from __future__ import annotations
