@@ -13,8 +13,9 @@ more information than they do.
 
 **Conversion rate** (model `shapley_rate`): v(S) = Σ_{T ⊆ S} R(T) / Σ_{T ⊆ S} (R(T) + L(T)), v(∅) = 0, over sets that
 hold a channel: journeys that did not convert count. Exact over all 2^n sets, to ten channels. A channel whose company
-converts less often gets negative credit. Rates of sets near their noise move to the rate of all journeys by the weight
-v / (n² + v), as rows of the Markov model do; a set that was never seen has that rate.
+converts less often gets negative credit. The rate of a set with n journeys and c conversions (noise variance v) is
+taken as c n / (n² + v / r²), r the rate of all journeys: a set near its noise is worth what nobody is worth, nothing,
+so that a channel that nobody saw gets nothing.
 """
 
 from __future__ import annotations
@@ -68,16 +69,17 @@ def rate_shares(sets: SetTable, channels: int, cells: np.ndarray) -> np.ndarray:
             f"shapley_rate needs every set of channels, which is released up to 10 channels; here are {channels}."
         )
     mask = sets.member @ (1 << np.arange(channels))
-    won, lost, noise = (np.zeros((*cells.shape[:-1], 2**channels), dtype=cells.dtype) for _ in range(3))
-    for rows, to in ((sets.converted & (sets.size > 0), won), (~sets.converted, lost)):
+    won, lost = (np.zeros((*cells.shape[:-1], 2**channels), dtype=cells.dtype) for _ in range(2))
+    noise = np.zeros(2**channels)
+    inside = sets.converted & (sets.size > 0)
+    for rows, to in ((inside, won), (~sets.converted, lost)):
         to[..., mask[rows]] = cells[..., rows]
-        noise[..., mask[rows]] += sets.cells.variance[rows]
-    wins, noises = subset_sums(won, channels), subset_sums(noise, channels).real
+    noise[mask[inside]] = sets.cells.variance[inside]
+    wins = subset_sums(won, channels)
     seen = wins + subset_sums(lost, channels)
     overall = wins[..., -1:] / seen[..., -1:]
-    denominator = seen**2 + noises
-    safe = np.where(denominator != 0, denominator, 1.0)
-    worth = np.where(denominator != 0, (wins * seen + overall * noises) / safe, overall)
+    denominator = seen**2 + subset_sums(noise, channels) / overall**2
+    worth = np.where(denominator != 0, wins * seen / np.where(denominator != 0, denominator, 1.0), 0.0)
     worth[..., 0] = 0.0
     effects = worth @ shapley_weights(channels).T
     return effects / effects.sum(axis=-1, keepdims=True)

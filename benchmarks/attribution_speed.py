@@ -33,9 +33,8 @@ import ChannelAttribution as ca
 paths, order, out = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 data = pd.read_csv(paths)
 begun = time.perf_counter()
-found = ca.markov_model(data, "path", "conversions", var_null="others", order=order, flg_adv=False)
+found = ca.markov_model(data, "path", "conversions", var_null="others", order=order, verbose=False, flg_pro=False)
 seconds = time.perf_counter() - begun
-found = found["result"] if isinstance(found, dict) else found
 found = found.rename(columns={found.columns[0]: "channel", found.columns[1]: "credit"})
 json.dump({"seconds": seconds, "credit": dict(zip(found["channel"], found["credit"]))}, open(out, "w"))
 """

@@ -115,7 +115,9 @@ def read_export(path: Path, columns: Mapping[str, str], fixed: Mapping[str, str]
         if ours in ("date", "start", "end", "as_of"):
             cells[ours] = cells[ours].map(_iso)
     if export is not None and export.micros and "spend" in cells:
-        cells["spend"] = pd.to_numeric(cells["spend"], errors="coerce").map(lambda v: None if pd.isna(v) else f"{v / 1e6:.6f}")
+        cells["spend"] = pd.to_numeric(cells["spend"], errors="coerce").map(
+            lambda v: None if pd.isna(v) else f"{v / 1e6:.6f}"
+        )
     for ours, value in fixed.items():
         cells[ours] = value
     if "platform" not in cells:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from datetime import date
 from itertools import product
@@ -132,7 +133,9 @@ def spent(spend: Spend | None, first: date, last: date) -> dict[str, float]:
 def findings(job: Job, worked: Sequence[Estimate], found: Sequence[Credit], totals: Totals) -> list[parity.Finding]:
     """Everything that can be compared inside this version."""
     out = [*parity.agreement(worked), *parity.change(worked), *parity.over_claimed(found, CLAIMED)]
-    out += parity.totals(totals, _kpi_totals(job.releases, totals), "credited totals", "the kpi table")
+    kpi = _kpi_totals(job.releases, totals)
+    both = {key: (mean, math.hypot(sd, kpi[key][1])) for key, (mean, sd) in totals.items() if key in kpi}
+    out += parity.totals(both, {key: value for key, (value, _) in kpi.items()}, "credited totals", "the kpi table")
     if job.billing is not None:
         books = {key: v for key in totals for m, v in job.billing.within(*key[1]).items() if m == key[0]}
         out += parity.totals(totals, books, "credited totals", "billing")
@@ -141,13 +144,13 @@ def findings(job: Job, worked: Sequence[Estimate], found: Sequence[Credit], tota
     return out
 
 
-def _kpi_totals(releases: Sequence[Release], totals: Totals) -> dict[tuple[str, Span], float]:
-    """KPI totals of periods that kpi releases cover whole. Their own noise is small beside that of the journeys."""
+def _kpi_totals(releases: Sequence[Release], totals: Totals) -> Totals:
+    """Mean and sd of the KPI in periods that kpi releases cover whole."""
     cells, out = kpi_rows(releases), {}
     for metric, (first, last) in totals:
         rows = cells[(cells["metric"] == metric) & cells["week"].map(lambda w: first <= w <= last)]  # noqa: B023
         if rows["week"].nunique() * WEEK == (last - first).days + 1:
-            out[metric, (first, last)] = float(rows["value"].sum())
+            out[metric, (first, last)] = (float(rows["value"].sum()), float(np.sqrt(rows["variance"].sum())))
     return out
 
 
