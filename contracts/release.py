@@ -15,7 +15,7 @@ import pandas as pd
 
 from contracts.errors import ContractError
 
-Measure = Literal["kpi", "journeys", "trials", "diagnostics", "media", "credit"]
+Measure = Literal["kpi", "journeys", "trials", "diagnostics", "media", "credit", "levels"]
 NANO = 1_000_000_000  # nano-rho in one rho; the ledger counts in integers
 
 
@@ -66,6 +66,7 @@ class Release:
     | trials | experiment, arm, component (n, y, yy and products, see docs/privacy.md) |
     | diagnostics | metric, and geo where it applies |
     | media | geo, week (date), channel, metric in impressions, clicks; vectors 'clipped:METRIC' without geo and week |
+    | levels | level in region, nation, quarter; area, week (date; none for a quarter), metric |
     | credit | model (name of the rule), channel or 'unattributed', metric; vectors 'clipped:RULE:METRIC' |
     """
 

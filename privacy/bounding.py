@@ -54,21 +54,41 @@ def scaled(cells: ir.Table, bound_units: int, *, inside: int | None = None, gain
     """(person, cell, x) with each person's vector scaled into the L2 ball of radius `bound_units`.
 
     A vector whose sum of squares is at most `inside` (default C²) is multiplied by `gain` (default 1) and else kept.
+    Only the few persons outside are joined back, which costs less than a window over everybody.
     """
-    person = ibis.window(group_by=cells.person)
-    summed = cells.mutate(square=(cells.x * cells.x).sum().over(person).cast("decimal(38, 0)").cast("int64"))
-    norm = summed.square.cast("float64").sqrt().ceil().cast("int64") + 1
-    shrunk = ((summed.x * bound_units) // norm).cast("int64")
-    fits = summed.square <= (bound_units * bound_units if inside is None else inside)
-    kept = summed.x * gain if gain > 1 else summed.x
-    return summed.select("person", "cell", x=ibis.ifelse(fits, kept, shrunk))
+    sums = cells.group_by("person").agg(square=total(cells.x * cells.x))
+    outside = sums.filter(sums.square > (bound_units * bound_units if inside is None else inside))
+    norms = outside.select("person", norm=norm_of(outside.square))
+    both = cells.left_join(norms, "person")
+    kept = both.x * gain if gain > 1 else both.x
+    less = shrunk(both.x, bound_units, both.norm)
+    return both.select("person", "cell", x=ibis.ifelse(both.norm.isnull(), kept, less))
 
 
-def bounded(rows: ir.Table, bound_units: int, per_person: int) -> ir.Table:
-    """(person, cell, x) after clipping, capping and scaling.
+def norm_of(square: ir.Value) -> ir.Value:
+    """ceil(sqrt(square)) + 1, at least the root whatever a double made of it."""
+    return square.cast("float64").sqrt().ceil().cast("int64") + 1
 
-    `per_person` is the most cells that one person can touch, known from the public keys.
+
+def shrunk(x: ir.Value, bound_units: int, norm: ir.Value) -> ir.Value:
+    """floor(x C / n)."""
+    return ((x * bound_units) // norm).cast("int64")
+
+
+def linf_units(bound_units: int, l0: int) -> int:
+    """The largest Linf with sqrt(L0) Linf <= C, so that C stays the L2 sensitivity."""
+    return math.isqrt(bound_units * bound_units // l0)
+
+
+def bounded(rows: ir.Table, bound_units: int, per_person: int, l0: int = 0) -> ir.Table:
+    """(person, cell, x) after clipping, capping and scaling; or, with `l0`, at most l0 cells of at most Linf each.
+
+    `per_person` is the most cells that one person can touch, known from the public keys. With `l0`, cells are kept in
+    the order of the keyed hash of (person, cell), and nothing is scaled: sum x'² <= L0 Linf² <= C².
     """
+    if l0:
+        table = per_cell(rows, linf_units(bound_units, l0))
+        return first_cells(table, l0) if per_person > l0 else table
     table = per_cell(rows, bound_units)
     if per_person > MAX_CELLS_PER_PERSON:  # decided by the public keys, never by the data
         table = first_cells(table)

@@ -12,6 +12,8 @@ from privacy.plan import plan_releases, waiting
 from privacy.policy import PrivacyPolicy
 from privacy.sources import expand
 
+CUSTODY = "custody"
+
 
 @dataclass(frozen=True, slots=True)
 class CheckFigure:
@@ -50,7 +52,7 @@ def check_people(
         pass
     names = ["events", *(["assignments"] if inputs.assignments is not None else [])]
     figures = [_rows_figure(name, inputs, settings) for name in names]
-    figures += [_consent_figure(inputs), *_readers_figures(inputs)]
+    figures += [_consent_figure(inputs), custody_figure(inputs)]
     figures.append(CheckFigure("plan", "releases", "pass", None, f"{len(plans)} releases are planned"))
     for e in waiting(question):
         text = "its window is not over, or not inside released quarters, so it is not released yet"
@@ -74,14 +76,18 @@ def _consent_figure(inputs: PeopleInputs) -> CheckFigure:
     return CheckFigure("consent", "events", "pass", None, "only people whose latest statement is consent are counted")
 
 
-def _readers_figures(inputs: PeopleInputs) -> list[CheckFigure]:
-    """Input files about people that every user of the machine may read. They are the operator's, so only a warning."""
+def custody_figure(inputs: PeopleInputs) -> CheckFigure:
+    """Whether every user of the machine may read an input file about people: the operator's, so only a warning."""
     named = (("events", inputs.events), ("assignments", inputs.assignments), ("identity", inputs.identity))
     paths: list[Path] = [p for name, files in named if files is not None for p in expand(name, files)]
-    return [
-        CheckFigure(
-            "readers", p.name, "warn", None, "every user of this machine may read it; take that right away: chmod o-rwx"
-        )
-        for p in paths
-        if p.stat().st_mode & 0o007
-    ]
+    loose = [p for p in paths if p.stat().st_mode & 0o007]
+    if not loose:
+        return CheckFigure(CUSTODY, "inputs", "pass", None, "no input file about people is open to every user")
+    return CheckFigure(
+        CUSTODY,
+        "inputs",
+        "warn",
+        None,
+        f"every user of this machine may read {loose[0].name}{' and others' if len(loose) > 1 else ''}; take that away "
+        "with chmod o-rwx",
+    )

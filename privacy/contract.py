@@ -44,7 +44,7 @@ def instant(zone: str, native: tuple[str, str] | None) -> str:
         # nanosecond types have few functions; microseconds are what is kept anyway
         aware = "TIME ZONE" in kind or "TZ" in kind
         micro = f"{expression}::{'TIMESTAMPTZ' if aware else 'TIMESTAMP'}"
-        value = f"epoch_us({micro})" if aware else f"epoch_us(timezone({place}, {micro}))"
+        value = f"epoch_us({micro})" if aware or zone == "UTC" else f"epoch_us(timezone({place}, {micro}))"
         return f"CASE WHEN isfinite({micro}) THEN {value} END"
     return (
         f"CASE WHEN NOT regexp_full_match(ts, {quote(event.ISO)}) THEN NULL "
@@ -119,9 +119,12 @@ def micros() -> str:
 
     NULL where a conversion names no value, so that another copy of it may.
     """
-    scaled = f"((amount::DECIMAL(26,6) * {MICROS}::DECIMAL(8,0))::HUGEINT * rate + {RATE_UNIT // 2}) // {RATE_UNIT}"
+    # a product of DECIMAL(18, 6) stays in 18 digits and overflows from one million on, so it is widened first
+    wide = f"amount::DECIMAL(26,6) * {MICROS}::DECIMAL(8,0)"
+    scaled = f"(({wide})::HUGEINT * rate + {RATE_UNIT // 2}) // {RATE_UNIT}"
     return (
         f"CASE WHEN kind <> {CONVERSION} THEN 0 WHEN amount IS NULL THEN NULL "
+        f"WHEN amount > 0 AND rate = {RATE_UNIT} THEN ({wide})::BIGINT "
         f"WHEN amount > 0 THEN least({scaled}, {2**60})::BIGINT ELSE 0 END"
     )
 

@@ -43,18 +43,9 @@ from privacy.bounding import bounded, lost, totals
 from privacy.inputs import Question
 from privacy.kpi import span_events
 from privacy.paths import reduced
-from privacy.people import CONVERSION, TOUCH_KINDS, People, loaded, sql
-from privacy.policy import (
-    CLIPPED,
-    CLIPPED_CAP,
-    MICROS,
-    CreditPolicy,
-    CreditRule,
-    FixedPoint,
-    LastNonDirect,
-    TimeDecay,
-    fixed_point,
-)
+from privacy.people import CONVERSION, TOUCH_KINDS, People, Statement, loaded, sql
+from privacy.policy import CLIPPED, CLIPPED_CAP, MICROS, CreditPolicy, FixedPoint, fixed_point
+from privacy.rules import CreditRule, LastNonDirect, TimeDecay
 from privacy.vectors import Span, VectorPlan
 
 METHOD = 1
@@ -124,7 +115,7 @@ def check_direct(question: Question, policy: CreditPolicy) -> None:
 @cache
 def touches_statement(
     span: Span, lookback_days: int, max_touches: int, conversion_is_touch: bool, path: str = "all"
-) -> str:
+) -> Statement:
     """SQL of one row per conversion x touch that led to it (one with NULL channel where none did), of one block.
 
     Columns person, journey, micros (of the conversion), channel, position (1 .. length), length, age (days).
@@ -246,7 +237,7 @@ def spread_of(vector: str, question: Question, policy: CreditPolicy) -> Spread:
 
 
 @cache
-def statement(spread: Spread, vector: VectorPlan) -> str:
+def statement(spread: Spread, vector: VectorPlan) -> Statement:
     """SQL of the bounded totals of one vector, over the kept touches."""
     fixed, led = fixed_point(spread.bound), loaded(_TOUCHES)
     shared = weighted(led, spread.rule, spread.direct, spread.lookback_days)

@@ -27,6 +27,7 @@ CUT: dict[Measure, tuple[str, ...]] = {
     "trials": (COPIES, "only days of the window count; no covariate from before it is read"),
     "diagnostics": (WEEKS, COPIES, COHORT, "what the bounds took is measured inside the block"),
     "media": (WEEKS, COPIES, COHORT),
+    "levels": (WEEKS, COPIES, COHORT),
     "credit": (WEEKS, COPIES, ORDER, "the look-back window ends at the first day of the block"),
 }
 PERSON = (

@@ -23,11 +23,12 @@ import pandas as pd
 from privacy import kpi
 from privacy.bounding import bounded, lost, totals
 from privacy.inputs import Question
-from privacy.people import People, loaded, sql
+from privacy.people import People, Statement, loaded, sql
 from privacy.policy import CLIPPED_CAP, MICROS, Bound, FixedPoint, PrivacyPolicy, fixed_point
 from privacy.vectors import Span, VectorPlan
 
 METHOD = 1
+Capped = tuple[float, int]  # a bound, and the most cells of one person (0: any)
 CLIPPED = ("conversions", "revenue")
 SHARES = {"cohort": 0.4, "people": 0.2, "clipped:conversions": 0.2, "clipped:revenue": 0.2}
 PEOPLE_CELLS = ("people", "consenting", "invalid_people")
@@ -71,24 +72,25 @@ def _people_rows(block: int) -> ir.Table:
 
 
 def _cohort_rows(block: int) -> ir.Table:
-    home = kpi.cohorts(kpi.block_events(block))
+    home = kpi.cohorts(block)
     return home.select("person", cell=home.geo.cast("int64"), x=ibis.literal(MICROS, "int64"))
 
 
-def _clipped_rows(whole: Span, batches: tuple[Span, ...], metric: str, bound: float, v: VectorPlan) -> ir.Table:
+def _clipped_rows(whole: Span, batches: tuple[Span, ...], metric: str, kpi_bound: Capped, v: VectorPlan) -> ir.Table:
     """(person, cell, x): what the kpi bound took from each person, at most 4 C, in units of this vector.
 
     Every batch of the kpi measure is bounded on its own, so what was kept is summed over them.
     """
+    bound, l0 = kpi_bound
     inner = fixed_point(bound)
     raw = kpi.rows(whole, metric, inner, clip_micros=(CLIPPED_CAP + 1) * inner.micros)
-    parts = [bounded(kpi.rows(b, metric, inner), inner.units, b.weeks) for b in batches]
+    parts = [bounded(kpi.rows(b, metric, inner), inner.units, b.weeks, l0) for b in batches]
     kept = ibis.union(*parts) if len(parts) > 1 else parts[0]
     return lost(raw, kept, inner, FixedPoint(v.numerator, v.bound_units))
 
 
 @cache
-def statement(whole: Span, batches: tuple[Span, ...], kpi_bound: float, vector: VectorPlan) -> str:
+def statement(whole: Span, batches: tuple[Span, ...], kpi_bound: Capped, vector: VectorPlan) -> Statement:
     """SQL of the bounded totals of one vector; `batches` and `kpi_bound` are those of the clipped metric."""
     if vector.name == "people":
         table = _people_rows(whole.block)
@@ -106,6 +108,7 @@ def exact(
     out = {}
     for v in vectors:
         metric = v.name.removeprefix("clipped:")
-        bound = policy.kpi[metric].bound if metric in policy.kpi else 0.0
+        known = policy.kpi.get(metric)
+        bound = (known.bound, policy.l0("kpi", metric, known)) if known else (0.0, 0)
         out[v.name] = people.vector(statement(whole, batches, bound, v), v.cells)
     return out

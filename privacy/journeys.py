@@ -30,7 +30,7 @@ import pandas as pd
 from privacy.bounding import bounded, bounded_counts, lost, total, totals
 from privacy.kpi import span_events
 from privacy.paths import WHOLE_BLOCK, reduced, within
-from privacy.people import CONVERSION, TOUCH_KINDS, People, loaded, sql
+from privacy.people import CONVERSION, TOUCH_KINDS, People, Statement, loaded, sql
 from privacy.policy import CLIPPED, CLIPPED_CAP, MICROS, FixedPoint, JourneyPolicy
 from privacy.vectors import Span, VectorPlan
 
@@ -122,7 +122,7 @@ def cell_count(channels: int, max_touches: int, order: int = 1) -> int:
 @cache
 def journey_statements(
     span: Span, max_touches: int, conversion_is_touch: bool, path: str = "all", lookback_days: int = WHOLE_BLOCK
-) -> tuple[str, str]:
+) -> tuple[Statement, Statement]:
     """SQL of the kept touches of one batch, and of its conversions without a touch (which reads the first).
 
     touches: position is 1..length, converted 0 or 1, micros those of the conversion, following the channel of the next
@@ -258,7 +258,7 @@ def _rows(name: str, channels: int, policy: JourneyPolicy, fixed: FixedPoint) ->
 
 
 @cache
-def statement(channels: int, policy: JourneyPolicy, vector: VectorPlan, inner: VectorPlan) -> str:
+def statement(channels: int, policy: JourneyPolicy, vector: VectorPlan, inner: VectorPlan) -> Statement:
     """SQL of the bounded totals of one vector, over the kept touches.
 
     `inner` is the vector itself, or the table whose clipped mass it is.
@@ -268,7 +268,7 @@ def statement(channels: int, policy: JourneyPolicy, vector: VectorPlan, inner: V
     if inner.name == "flow":
         kept = bounded_counts(table, inner.bound_units, _one(fixed), inner.cells)
     else:
-        kept = bounded(table, inner.bound_units, inner.cells)
+        kept = bounded(table, inner.bound_units, inner.cells, inner.l0)
     if vector.name.startswith(CLIPPED):
         wide = FixedPoint(fixed.step, (CLIPPED_CAP + 1) * fixed.units)
         raw = _rows(inner.name, channels, policy, wide)

@@ -8,16 +8,17 @@ removing one person's rows of a block therefore moves each vector by at most its
 from __future__ import annotations
 
 from datetime import date
-from functools import cache
+from functools import cache, reduce
+from operator import add
 
 import ibis
 import ibis.expr.types as ir
 import numpy as np
 import pandas as pd
 
-from privacy.bounding import bounded, totals
+from privacy.bounding import bounded, norm_of, totals
 from privacy.inputs import Question
-from privacy.people import CONVERSION, People, loaded, sql
+from privacy.people import CONVERSION, People, Statement, loaded, sql
 from privacy.policy import MICROS, FixedPoint
 from privacy.vectors import Span, VectorPlan
 
@@ -46,9 +47,13 @@ def span_events(span: Span) -> ir.Table:
     return inside.mutate(week=(inside.week - span.first).cast("int64"))
 
 
-def cohorts(events: ir.Table) -> ir.Table:
-    """(person, geo): the geo of each person's first event in the block; ties in time go by keyed hash (`seq`)."""
-    return events.group_by("person").agg(geo=events.geo.argmin(events.seq))
+def cohorts(block: int) -> ir.Table:
+    """
+
+    (person, geo, weeks): the cohort of each person in a block, and the bits of the weeks in which they were active.
+    """
+    homes = loaded("homes")
+    return homes.filter(homes.block == block).select("person", "geo", "weeks")
 
 
 def rows(span: Span, metric: str, fixed: FixedPoint, clip_micros: int | None = None) -> ir.Table:
@@ -64,7 +69,7 @@ def rows(span: Span, metric: str, fixed: FixedPoint, clip_micros: int | None = N
         conversions = events.filter(events.kind == CONVERSION)
         base = conversions if metric == "revenue" else conversions.mutate(micros=ibis.literal(MICROS, "int64"))
         base = base.select("person", "week", "micros")
-    joined = base.join(cohorts(block_events(span.block)), "person")
+    joined = base.join(cohorts(span.block), "person")
     return joined.select(
         "person",
         cell=(joined.geo.cast("int64") * span.weeks + joined.week.cast("int64")),
@@ -72,12 +77,31 @@ def rows(span: Span, metric: str, fixed: FixedPoint, clip_micros: int | None = N
     )
 
 
-@cache
-def statement(span: Span, vector: VectorPlan) -> str:
-    """SQL of the bounded totals of one vector."""
+def active_totals(span: Span, vector: VectorPlan) -> ir.Table:
+    """(cell, x) of active people, straight from the bits of their weeks; equal to the way through `bounded`.
+
+    All cells of one person hold the same number, so the norm follows from how many there are: k one².
+    """
     fixed = FixedPoint(vector.numerator, vector.bound_units)
-    table = rows(span, vector.name, fixed)
-    return sql(totals(bounded(table, vector.bound_units, span.weeks)))
+    one = min(MICROS, fixed.micros) // fixed.step
+    homes = cohorts(span.block)
+    count = reduce(add, [(homes.weeks >> (span.first + w)) & 1 for w in range(span.weeks)])
+    square = count.cast("int64") * (one * one)
+    inside = square <= vector.bound_units**2
+    x = ibis.ifelse(inside, one, ibis.literal(one * vector.bound_units, "int64") // norm_of(square))
+    people = homes.select("person", "geo", "weeks", x=x.cast("int64"))
+    each = people.mutate(week=ibis.range(0, span.weeks).unnest())
+    there = each.filter(((each.weeks >> (each.week + span.first).cast("int32")) & 1) == 1)
+    return totals(there.select("person", cell=(there.geo * span.weeks + there.week).cast("int64"), x=there.x))
+
+
+@cache
+def statement(span: Span, vector: VectorPlan) -> Statement:
+    """The bounded totals of one vector."""
+    if vector.name == "active_users" and not vector.l0:
+        return sql(active_totals(span, vector))
+    table = rows(span, vector.name, FixedPoint(vector.numerator, vector.bound_units))
+    return sql(totals(bounded(table, vector.bound_units, span.weeks, vector.l0)))
 
 
 def exact(people: People, span: Span, vectors: tuple[VectorPlan, ...]) -> dict[str, np.ndarray]:

@@ -6,18 +6,19 @@
 | ids to persons, copies merged, consent applied | `privacy.settle` | one partition |
 | hand a partition to the measures | `privacy.people` | one partition |
 
-Between the steps rows lie in a `privacy.spool.Spool`: in memory while they are few, else sealed under a key that only this
-process knows. The engine lives in memory and may not spill. The number of partitions follows the size of the input and
-changes no figure, because totals of integers over persons add exactly.
+Between the steps rows lie in a `privacy.spool.Spool`: in memory while they are few, else sealed under a key that only
+this process knows. The engine lives in memory and may not spill. The number of partitions follows the size of the
+input and changes no figure, because totals of integers over persons add exactly.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Literal
 
 import duckdb
 
@@ -30,18 +31,33 @@ from privacy.people import Crowd, show
 from privacy.quarantine import Rejects, finish
 from privacy.rawzone import DEFAULT_DAYS, RawZone
 from privacy.settle import STORED, settle
-from privacy.sources import Source, check_mapping, column_sql, engine, estimated_rows, expand, open_source, query, unreadable
+from privacy.sources import (
+    Source,
+    check_mapping,
+    column_sql,
+    engine,
+    estimated_rows,
+    expand,
+    open_source,
+    query,
+    unreadable,
+)
+from privacy.spark import spark_engine
 from privacy.spool import Spool
 
+EngineName = Literal["duckdb", "spark"]  # of the measures; both give the same bits
 MIN_SECRET = 16  # bytes
-PART_ROWS = 1_000_000  # rows that one partition should hold, measured in docs/decisions/0110
+PART_ROWS = 1_000_000  # rows that one partition should hold, measured in docs/decisions/0120
 MAX_PARTS = 500  # open files
 _BAD = "(file INTEGER, row BIGINT, reason VARCHAR, raw VARCHAR)"
 
 
 @dataclass(frozen=True, slots=True)
 class LoadSettings:
-    """What a load needs besides the declared inputs. `part_rows` decides over memory and speed and changes no figure."""
+    """What a load needs besides the declared inputs.
+
+    `part_rows` decides over memory and speed and changes no figure.
+    """
 
     now: datetime
     raw_dir: Path
@@ -49,6 +65,7 @@ class LoadSettings:
     retention_days: int = DEFAULT_DAYS
     forgotten: frozenset[str] = frozenset()  # keyed hashes of ids whose rows are not to be read (privacy.forget)
     part_rows: int = PART_ROWS
+    engine: EngineName = "duckdb"
 
     def __post_init__(self) -> None:
         if self.now.tzinfo is None:
@@ -92,7 +109,11 @@ def load_people(inputs: PeopleInputs, question: Question, settings: LoadSettings
         assignments = _read_assignments(load, question)
         _settle(load)
         _finish(load, events, assignments)
-        yield Crowd(con, spool, parts, inputs.conversion_is_touch, version)
+        with ExitStack() as stack:
+            engine_of = stack.enter_context(spark_engine(settings.raw_dir)) if settings.engine == "spark" else None
+            if engine_of is not None and parts == 1:
+                engine_of.show({name: query(con, f"FROM t_{name}").to_arrow_table() for name in STORED})
+            yield Crowd(con, spool, parts, inputs.conversion_is_touch, version, engine_of)
     except duckdb.OutOfMemoryException as error:
         raise WorkspaceError(
             "the events do not fit into this machine's memory; split the calendar or use a larger machine."

@@ -24,8 +24,8 @@ import pandas as pd
 from contracts.errors import ConfigError
 from privacy.bounding import bounded, lost, totals
 from privacy.inputs import Question
-from privacy.kpi import block_events, cohorts, span_events
-from privacy.people import CLICK, IMPRESSION, People, sql
+from privacy.kpi import cohorts, span_events
+from privacy.people import CLICK, IMPRESSION, People, Statement, sql
 from privacy.policy import CLIPPED, CLIPPED_CAP, MICROS, FixedPoint, MediaPolicy, fixed_point
 from privacy.vectors import Span, VectorPlan
 
@@ -61,16 +61,16 @@ def rows(span: Span, metric: str, numbers: tuple[int, ...], fixed: FixedPoint, m
     place = events.channel.cases(*((c, i) for i, c in enumerate(numbers)), else_=-1).cast("int64")
     seen = events.filter(events.kind == KIND[metric]).select("person", "week", place=place)
     seen = seen.filter(seen.place >= 0)
-    joined = seen.join(cohorts(block_events(span.block)), "person")
+    joined = seen.join(cohorts(span.block), "person")
     cell = (joined.geo.cast("int64") * span.weeks + joined.week.cast("int64")) * len(numbers) + joined.place
     return joined.select("person", cell=cell.cast("int64"), x=ibis.literal(min(MICROS, most) // fixed.step, "int64"))
 
 
 @cache
-def statement(span: Span, numbers: tuple[int, ...], bound: float, vector: VectorPlan) -> str:
+def statement(span: Span, numbers: tuple[int, ...], bound: float, l0: int, vector: VectorPlan) -> Statement:
     """SQL of the bounded totals of one vector; `bound` is the declared one of its metric."""
     metric, fixed = vector.name.removeprefix(CLIPPED), fixed_point(bound)
-    table = bounded(rows(span, metric, numbers, fixed, fixed.micros), fixed.units, span.weeks * len(numbers))
+    table = bounded(rows(span, metric, numbers, fixed, fixed.micros), fixed.units, span.weeks * len(numbers), l0)
     if vector.name.startswith(CLIPPED):
         raw = rows(span, metric, numbers, fixed, (CLIPPED_CAP + 1) * fixed.micros)
         outer = FixedPoint(vector.numerator, vector.bound_units)
@@ -83,8 +83,11 @@ def exact(
 ) -> dict[str, np.ndarray]:
     """Bounded totals per vector before noise, fixed-point units (cells,). For the mechanism and for tests only."""
     numbers = tuple(question.channels.index(c) for c in channels(question, policy))
-    bounds = policy.tables()
+    bounds, plans = policy.tables(), {v.name: v for v in vectors}
     return {
-        v.name: people.vector(statement(span, numbers, bounds[v.name.removeprefix(CLIPPED)].bound, v), v.cells)
+        v.name: people.vector(
+            statement(span, numbers, bounds[metric].bound, plans[metric].l0 if metric in plans else 0, v), v.cells
+        )
         for v in vectors
+        for metric in (v.name.removeprefix(CLIPPED),)
     }

@@ -1,18 +1,21 @@
-"""People's rows after the gate, as the measures see them: integers only, in an in-memory DuckDB, never on disk.
+"""People's rows after the gate, as the measures see them: integers only, never readable on disk.
 
-Measures are Ibis expressions over unbound tables with the schemas below, so that they do not depend on an engine; this
-module compiles and runs them.
+Measures are Ibis expressions over unbound tables with the schemas below, so that they do not depend on an engine:
+DuckDB in memory (here) or Spark (`privacy.spark`) compile and run the same expression and return the same bits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
 
 import duckdb
 import ibis
 import ibis.expr.types as ir
 import numpy as np
+import pyarrow as pa
 
 from contracts.errors import PrivacyError
 from privacy.spool import Spool
@@ -25,6 +28,8 @@ NO_CHANNEL = -1
 # events: consenting people's valid events inside the calendar. block, week (within the block), channel, geo (among the
 #   cohorts), experiment and arm are positions in the question; channel is -1 where there is none; day counts from 1970;
 #   seq is the order within the person, ties in time by keyed hash; micros is revenue in micro-units.
+# homes: the cohort of each person of `events` in a block: the geo of their first event in it; bit w of `weeks` says
+# that   they were active in week w.
 # presence: everybody with a well-formed event in the block, consenting or not; consenting and invalid are 0 or 1.
 # assigned: consenting people of an experiment.
 # journey_*, credit_touches: made by privacy.journeys and privacy.credit from the events of one block.
@@ -33,6 +38,7 @@ SCHEMAS: dict[str, dict[str, str]] = {
     "events": dict.fromkeys(
         ("person", "block", "week", "day", "kind", "channel", "geo", "micros", "seq"), "int64"
     ),
+    "homes": dict.fromkeys(("person", "block", "geo", "weeks"), "int64"),
     "presence": dict.fromkeys(("person", "block", "consenting", "invalid"), "int64"),
     "assigned": dict.fromkeys(("person", "experiment", "arm"), "int64"),
     "keys": {"person": "int64", "user_key": "string"},
@@ -51,29 +57,88 @@ def loaded(name: str) -> ir.Table:
     return ibis.table(SCHEMAS[name], name=name)
 
 
-def sql(expression: ir.Table) -> str:
-    """The expression in DuckDB's dialect. A measure's statement depends on its plan alone, never on the data."""
-    return str(ibis.to_sql(expression, dialect="duckdb"))
+@dataclass(frozen=True)
+class Statement:
+    """An expression in the dialect of each engine. It depends on a measure's plan alone, never on the data."""
+
+    expression: ir.Table
+
+    @cached_property
+    def duckdb(self) -> str:
+        """SQL of DuckDB."""
+        return str(ibis.to_sql(self.expression, dialect="duckdb"))
+
+    @cached_property
+    def spark(self) -> str:
+        """SQL of Spark."""
+        return str(ibis.to_sql(self.expression, dialect="pyspark"))
+
+
+def sql(expression: ir.Table) -> Statement:
+    """The statement of an expression."""
+    return Statement(expression)
+
+
+class Engine(Protocol):
+    """What runs the statements over one partition after the other."""
+
+    def show(self, tables: Mapping[str, pa.Table]) -> None:
+        """Puts the tables of a partition in the place of those before it, with the schemas of `SCHEMAS`."""
+
+    def keep(self, name: str, statement: Statement) -> None:
+        """Evaluates a statement once, into memory, under a name in `SCHEMAS`."""
+
+    def drop(self, name: str) -> None:
+        """Forgets a kept table."""
+
+    def rows(self, statement: Statement) -> Mapping[str, np.ndarray]:
+        """The columns of a result."""
+
+
+@dataclass(frozen=True, slots=True)
+class DuckEngine:
+    """DuckDB in the memory of this process."""
+
+    con: duckdb.DuckDBPyConnection
+
+    def show(self, tables: Mapping[str, pa.Table]) -> None:
+        """See `Engine`."""
+        for name, table in tables.items():
+            self.con.register(f"t_{name}", table)
+        show(self.con)
+
+    def keep(self, name: str, statement: Statement) -> None:
+        """See `Engine`."""
+        self.con.execute(f"CREATE OR REPLACE TABLE {name} AS {statement.duckdb}")
+
+    def drop(self, name: str) -> None:
+        """See `Engine`."""
+        self.con.execute(f"DROP TABLE IF EXISTS {name}")
+
+    def rows(self, statement: Statement) -> Mapping[str, np.ndarray]:
+        """See `Engine`."""
+        found = self.con.execute(statement.duckdb).fetchnumpy()
+        return {name: np.asarray(column) for name, column in found.items()}
 
 
 @dataclass(frozen=True, slots=True)
 class People:
-    """Handle on the loaded tables of `SCHEMAS`, those of one partition."""
+    """The loaded tables of `SCHEMAS`, those of one partition."""
 
-    con: duckdb.DuckDBPyConnection
+    engine: Engine
     conversion_is_touch: bool
 
-    def keep(self, name: str, statement: str) -> None:
+    def keep(self, name: str, statement: Statement) -> None:
         """Evaluates a statement once, into memory, under a name in `SCHEMAS`."""
-        self.con.execute(f"CREATE OR REPLACE TABLE {name} AS {statement}")
+        self.engine.keep(name, statement)
 
     def drop(self, name: str) -> None:
         """Forgets a kept table."""
-        self.con.execute(f"DROP TABLE IF EXISTS {name}")
+        self.engine.drop(name)
 
-    def vector(self, statement: str, cells: int) -> np.ndarray:
+    def vector(self, statement: Statement, cells: int) -> np.ndarray:
         """Runs a (cell, x) statement: int64 totals (cells,), zero where nobody contributed."""
-        found = self.con.execute(statement).fetchnumpy()
+        found = self.engine.rows(statement)
         index, x = np.asarray(found["cell"]), np.asarray(found["x"])
         if index.dtype.kind != "i" or x.dtype.kind != "i":
             raise PrivacyError("a measure left the integers; nothing was released.")
@@ -84,7 +149,7 @@ class People:
         return out
 
 
-LOADED = ("events", "presence", "assigned", "keys")
+LOADED = ("events", "homes", "presence", "assigned", "keys")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,19 +161,21 @@ class Crowd:
     parts: int
     conversion_is_touch: bool
     identity: str = "none"  # version of the identity map behind the ids
+    engine: Engine | None = None  # DuckDB when there is none
 
     def each(self) -> Iterator[People]:
         """Hands out one partition at a time; the one before it is gone then."""
-        if self.parts == 1:  # the engine holds its tables since they were settled
-            yield People(self.con, self.conversion_is_touch)
-            return
+        engine = self.engine or DuckEngine(self.con)
         for part in range(self.parts):
-            for name in LOADED:
-                self.con.register(f"t_{name}", self.spool.read(f"t_{name} {part}"))
-            show(self.con)
-            yield People(self.con, self.conversion_is_touch)
-            for name in LOADED:
-                self.con.unregister(f"t_{name}")
+            if self.parts > 1:  # else the engine has shown the only partition since it was settled
+                engine.show({name: self._kept(name, part) for name in LOADED})
+            yield People(engine, self.conversion_is_touch)
+
+    def _kept(self, name: str, part: int) -> pa.Table:
+        table = self.spool.read(f"t_{name} {part}")
+        if table is None:
+            raise PrivacyError(f"partition {part} was not settled; nothing was released.")
+        return table
 
 
 def show(con: duckdb.DuckDBPyConnection) -> None:

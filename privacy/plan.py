@@ -15,15 +15,17 @@ from contracts.calendar import Block
 from contracts.errors import ConfigError, InputError
 from contracts.evidence import Experiment
 from contracts.release import Measure
-from privacy import credit, diagnostics, journeys, kpi, media, trials
+from privacy import credit, diagnostics, journeys, kpi, levels, media, trials
+from privacy.bounding import linf_units
 from privacy.cadence import Batch
 from privacy.inputs import Question
 from privacy.mechanism import sigma_for
 from privacy.policy import MICROS, Bound, FixedPoint, PrivacyPolicy, fixed_point, slice_nano
+from privacy.safety import check_integers
 from privacy.vectors import ReleasePlan, VectorPlan, canonical, digest, keys_hash
 
 SCHEMA_VERSION = 1
-WHOLE: tuple[Measure, ...] = ("diagnostics", "media", "credit")  # about a whole quarter, in one batch
+WHOLE: tuple[Measure, ...] = ("diagnostics", "media", "credit", "levels")  # about a whole quarter, in one batch
 
 
 def plan_releases(question: Question, policy: PrivacyPolicy) -> tuple[ReleasePlan, ...]:
@@ -78,6 +80,8 @@ def _batch_keys(
         return media.keys(weeks, question, policy.media, names)
     if measure == "credit":
         return credit.keys(question, names)
+    if measure == "levels":
+        return levels.keys(weeks, question, policy, names)
     return diagnostics.keys(question, names)
 
 
@@ -90,6 +94,8 @@ def _bounds(measure: str, policy: PrivacyPolicy) -> dict[str, Bound]:
         return policy.media.vectors()
     if measure == "credit":
         return policy.credit.vectors()
+    if measure == "levels":
+        return policy.levels.vectors(policy.kpi)
     return diagnostics.vectors(policy)
 
 
@@ -111,14 +117,17 @@ def _check_size(question: Question, policy: PrivacyPolicy) -> None:
         )
 
 
-def _vector(name: str, declared: float, fixed: FixedPoint, denominator: int, cells: int, nano: int) -> VectorPlan:
+def _vector(
+    name: str, declared: float, fixed: FixedPoint, denominator: int, cells: int, nano: int, l0: int = 0
+) -> VectorPlan:
     if nano < 1:
         raise ConfigError(
             f"the grant of vector {name!r} is under one nano-rho; raise privacy.rho_per_user_quarter or its share, "
             "or set the share of its measure to 0."
         )
+    check_integers(name, fixed.units, fixed.step, cells, l0)
     sigma = sigma_for(fixed.units, nano)
-    return VectorPlan(name, declared, fixed.units, fixed.step, denominator, cells, nano, sigma)
+    return VectorPlan(name, declared, fixed.units, fixed.step, denominator, cells, nano, sigma, l0)
 
 
 def _used(measure: str, policy: PrivacyPolicy) -> dict[str, Bound]:
@@ -135,6 +144,8 @@ def _due(measure: str, block: Block, question: Question, policy: PrivacyPolicy) 
         _check_size(question, policy)
     if measure == "credit":
         credit.check_direct(question, policy.credit)
+    if measure == "levels":
+        levels.check(question, policy)
     return policy.batches(measure, block)
 
 
@@ -149,21 +160,27 @@ def _block_plan(measure: Measure, block: Block, batch: Batch, question: Question
             MICROS,
             len(keys[name]),
             slice_nano(batch.nano, b.share),
+            policy.l0(measure, name, b),
         )
         for name, b in bounds.items()
     )
-    method = {"kpi": kpi, "journeys": journeys, "diagnostics": diagnostics, "media": media, "credit": credit}[
-        measure
-    ].METHOD
+    modules = {"kpi": kpi, "journeys": journeys, "diagnostics": diagnostics, "media": media, "credit": credit}
+    method = (modules | {"levels": levels})[measure].METHOD
     extra: dict[str, Any] = {"weeks": [w.isoformat() for w in weeks], "week_start": question.week_start}
     if measure == "journeys":
         extra |= policy.journeys.declared()
     if measure == "credit":
         extra["credit"] = credit.declared(policy.credit)
+    if measure == "levels":
+        extra["regions"] = {name: list(geos) for name, geos in policy.levels.regions.items()}
     if measure == "diagnostics":  # what was clipped depends on the bounds of kpi
         extra["kpi_bounds"] = {n: fixed_point(b.bound).units * fixed_point(b.bound).step for n, b in policy.kpi.items()}
         parts = [[w.isoformat() for w in b.weeks] for b in policy.batches("kpi", block)]
         extra |= {"kpi_batches": parts} if len(parts) > 1 else {}  # and on what was bounded together
+        capped = {n: policy.l0("kpi", n, b) for n, b in policy.kpi.items() if policy.l0("kpi", n, b)}
+        extra |= {"kpi_l0": capped} if capped else {}
+    if any(v.l0 for v in vectors):  # the norm is the default and leaves the hash of older releases as it was
+        extra["l0_linf"] = {v.name: [v.l0, linf_units(v.bound_units, v.l0)] for v in vectors if v.l0}
     last_day = weeks[-1] + timedelta(days=6)
     return _plan(measure, (block,), weeks[0], last_day, "", vectors, keys, {"method": method} | extra, weeks)
 

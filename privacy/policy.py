@@ -5,22 +5,22 @@ Messages name the key of plumb.toml. DESIGN section 3; sizing in docs/privacy.md
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from fractions import Fraction
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 from contracts.calendar import Block
 from contracts.errors import ConfigError
 from contracts.release import NANO
 from privacy.cadence import PACED, Batch, Cadence, batches, check_cadence
 from privacy.paths import PATHS, WHOLE_BLOCK
+from privacy.rules import CreditRule, LastNonDirect, PositionWeights, TimeDecay, is_number
 
-MEASURES = ("kpi", "journeys", "trials", "diagnostics", "reserve", "media", "credit")
+MEASURES = ("kpi", "journeys", "trials", "diagnostics", "reserve", "media", "credit", "levels")
 KPI_VECTORS = ("conversions", "revenue", "active_users")
 CLIPPED = "clipped:"  # prefix of a vector that holds what another one's bound took
 CLIPPED_CAP = 4  # a person's clipped mass is itself capped at this many bounds
@@ -37,14 +37,28 @@ CREDIT_NAMES = (  # taken by other models
 )  # fmt: skip
 MAX_ORDER = 4
 MAX_CELLS_PER_PERSON = 1024
+Bounding = Literal["l2", "l0_linf"]
+BOUNDINGS = ("l2", "l0_linf")
+# vectors that can be capped by cells; flow must stay conserved, and the others have one cell a person or fixed parts
+BY_CELLS = {
+    "kpi": ("conversions", "revenue", "active_users"),
+    "journeys": ("position", "position_value", "sets"),
+    "media": ("impressions", "clicks"),
+    "levels": tuple(f"{level}:{metric}" for level in ("region", "nation") for metric in KPI_VECTORS),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """L2 bound of one person's vector (metric units) and the vector's part of its measure's share."""
+    """L2 bound C of one person's vector (metric units) and the vector's part of its measure's share.
+
+    With `privacy.bounding = "l0_linf"` a person counts in at most `cells` cells (L0), with at most Linf = C / sqrt(L0)
+    in each, so that C is the sensitivity either way.
+    """
 
     bound: float
     share: float
+    cells: int = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +83,9 @@ def fixed_point(bound: float) -> FixedPoint:
     return FixedPoint(step, micros // step)
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
 def check_bound(key: str, value: Any) -> None:
     """Raises ConfigError unless 0 < value, finite, and fit for fixed-point integers."""
-    if not (_is_number(value) and value > 0):
+    if not (is_number(value) and value > 0):
         raise ConfigError(f"{key} must be > 0; got {value}.")
     most = MAX_MONEY if any(name in key.split(".") for name in MONEY) else MAX_COUNT
     if not MIN_UNITS / MICROS <= value <= most:
@@ -85,7 +95,7 @@ def check_bound(key: str, value: Any) -> None:
 def check_shares(key: str, shares: Mapping[str, Any]) -> None:
     """Raises ConfigError unless every share lies in [0, 1] and together they are at most 1."""
     for name, value in shares.items():
-        if not (_is_number(value) and 0 <= value <= 1):
+        if not (is_number(value) and 0 <= value <= 1):
             raise ConfigError(f"{key.format(name)} must lie between 0 and 1; got {value}.")
     total = sum(Fraction(Decimal(repr(float(v)))) for v in shares.values())
     if total > 1:
@@ -98,6 +108,8 @@ def check_shares(key: str, shares: Mapping[str, Any]) -> None:
 def _check_bounds(key: str, bounds: Mapping[str, Bound]) -> None:
     for name, b in bounds.items():
         check_bound(f"{key}.{name}.bound", b.bound)
+        if not (isinstance(b.cells, int) and 1 <= b.cells <= MAX_CELLS_PER_PERSON):
+            raise ConfigError(f"{key}.{name}.cells must be an integer from 1 to {MAX_CELLS_PER_PERSON}; got {b.cells}.")
     check_shares(f"{key}.{{}}.share", {name: b.share for name, b in bounds.items()})
 
 
@@ -212,53 +224,43 @@ class MediaPolicy:
 
 
 @dataclass(frozen=True, slots=True)
-class TimeDecay:
-    """A touch weighs half as much for every `half_life_days` (local days) that it lies before the conversion."""
+class LevelPolicy:
+    """Regions (disjoint sets of geos), the part of the share of each level, and how many kpi bounds a person's whole
+    quarter may hold. Metrics share a level as they share kpi.
+    """
 
-    half_life_days: float = 7.0
+    regions: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
+    region: float = 0.3
+    nation: float = 0.4
+    quarter: float = 0.3
+    quarter_bounds: float = 2.0
 
-    def check(self, key: str) -> None:
-        """Raises ConfigError on an unusable half-life."""
-        if not (_is_number(self.half_life_days) and 0.1 <= self.half_life_days <= 365):
-            raise ConfigError(f"{key}.half_life_days must lie between 0.1 and 365; got {self.half_life_days}.")
+    def __post_init__(self) -> None:
+        check_shares("privacy.levels.{}", {n: getattr(self, n) for n in ("region", "nation", "quarter")})
+        if not (is_number(self.quarter_bounds) and 1 <= self.quarter_bounds <= 14):
+            raise ConfigError(f"privacy.levels.quarter_bounds must lie between 1 and 14; got {self.quarter_bounds}.")
+        seen: dict[str, str] = {}
+        for region, geos in self.regions.items():
+            for geo in geos:
+                if geo in seen:
+                    raise ConfigError(
+                        f"privacy.levels.regions: {geo!r} is in {seen[geo]!r} and again in {region!r}; a person counts "
+                        "in one region, so take it out of one of them."
+                    )
+                seen[geo] = region
+            if not geos:
+                raise ConfigError(f"privacy.levels.regions.{region} names no geo; name some, or remove it.")
 
-
-@dataclass(frozen=True, slots=True)
-class LastNonDirect:
-    """All credit to the last touch whose channel is not in `direct`; to the last touch where all of them are."""
-
-    direct: tuple[str, ...] = ()
-
-    def check(self, key: str) -> None:
-        """Raises ConfigError on a name given twice."""
-        if len(set(self.direct)) != len(self.direct):
-            raise ConfigError(f"{key}.direct must be unique; got {', '.join(self.direct)}.")
-
-
-@dataclass(frozen=True, slots=True)
-class PositionWeights:
-    """Relative weights of the first touch, of all touches between (shared equally) and of the last touch."""
-
-    first: float = 0.4
-    middle: float = 0.2
-    last: float = 0.4
-
-    def thousandths(self) -> tuple[int, int, int]:
-        """The weights as integers."""
-        first, middle, last = (round(1000 * w) for w in (self.first, self.middle, self.last))
-        return first, middle, last
-
-    def check(self, key: str) -> None:
-        """Raises ConfigError unless the weights are thousandths in [0, 1], not all 0."""
-        for name in ("first", "middle", "last"):
-            value = getattr(self, name)
-            if not (_is_number(value) and 0 <= value <= 1 and abs(value * 1000 - round(value * 1000)) < 1e-6):
-                raise ConfigError(f"{key}.{name} must lie between 0 and 1, in steps of 0.001; got {value}.")
-        if not any(self.thousandths()):
-            raise ConfigError(f"{key} has only weights of 0; give first, middle or last a weight above 0.")
-
-
-CreditRule = TimeDecay | LastNonDirect | PositionWeights
+    def vectors(self, kpi: Mapping[str, Bound]) -> dict[str, Bound]:
+        """Every vector 'LEVEL:METRIC' of a release. Active people of a quarter are the cohort of the diagnostics."""
+        out = {}
+        for level in ("region", "nation") if self.regions else ("nation",):
+            for metric, b in kpi.items():
+                out[f"{level}:{metric}"] = Bound(b.bound, getattr(self, level) * b.share, b.cells)
+        counted = {metric: b for metric, b in kpi.items() if metric != "active_users"}
+        for metric, b in counted.items():
+            out[f"quarter:{metric}"] = Bound(self.quarter_bounds * b.bound, self.quarter * b.share)
+        return out
 
 
 def _default_rules() -> Mapping[str, CreditRule]:
@@ -341,13 +343,17 @@ class PrivacyPolicy:
     cadence: Mapping[str, Cadence] = field(default_factory=_default_cadence)
     media: MediaPolicy = field(default_factory=MediaPolicy)
     credit: CreditPolicy = field(default_factory=CreditPolicy)
+    levels: LevelPolicy = field(default_factory=LevelPolicy)
+    bounding: Bounding = "l2"
 
     def __post_init__(self) -> None:
-        if not (_is_number(self.rho_per_user_quarter) and 0 < self.rho_per_user_quarter <= 100):
+        if self.bounding not in BOUNDINGS:
+            raise ConfigError(f"privacy.bounding must be one of {', '.join(BOUNDINGS)}; got {self.bounding!r}.")
+        if not (is_number(self.rho_per_user_quarter) and 0 < self.rho_per_user_quarter <= 100):
             raise ConfigError(
                 f"privacy.rho_per_user_quarter must be > 0 and at most 100; got {self.rho_per_user_quarter}."
             )
-        if not (_is_number(self.delta) and 0 < self.delta < 1):
+        if not (is_number(self.delta) and 0 < self.delta < 1):
             raise ConfigError(f"privacy.delta must lie between 0 and 1, such as 1e-6; got {self.delta}.")
         if not (isinstance(self.min_cohort, int) and self.min_cohort >= 0):
             raise ConfigError(f"privacy.min_cohort must be an integer >= 0; got {self.min_cohort}.")
@@ -365,6 +371,10 @@ class PrivacyPolicy:
     def cap_nano(self) -> int:
         """Grant of one block in nano-rho."""
         return int(Fraction(Decimal(repr(float(self.rho_per_user_quarter)))) * NANO)
+
+    def l0(self, measure: str, name: str, bound: Bound) -> int:
+        """Most cells of one person in a vector; 0 where the norm of all of them is bounded instead."""
+        return bound.cells if self.bounding == "l0_linf" and name in BY_CELLS.get(measure, ()) else 0
 
     def share_nano(self, measure: str) -> int:
         """Grant of one measure in one block, nano-rho, rounded down."""

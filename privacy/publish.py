@@ -28,7 +28,8 @@ from typing import Any
 import numpy as np
 
 from contracts.errors import LedgerError, PrivacyError, WorkspaceError
-from privacy import credit, diagnostics, files, journeys, kpi, media, trials
+from privacy import credit, diagnostics, files, journeys, kpi, levels, media, trials
+from privacy.bounding import linf_units
 from privacy.chain import LedgerPaths
 from privacy.disk import file_hash, full_disk, only_one, preallocate, private_folder, sync_folder, write_into
 from privacy.inputs import PeopleInputs, Question
@@ -100,11 +101,9 @@ def publish(
             progress("reading events", len(plans) - len(pending), len(plans))
             crowd = stack.enter_context(load_people(job.inputs, job.question, settings))
             job = replace(job, identity=crowd.identity)
-            states = {p.release_id: _reserve(p, job, ledger, grant) for p in pending}
-            exact = exact_totals(pending, crowd, job.policy, job.question)
             for plan in pending:
                 progress(f"releasing {plan.measure} {plan.experiment or plan.blocks[0]}", plans.index(plan), len(plans))
-                _release(plan, job, ledger, states[plan.release_id], exact[plan.release_id])
+                _release(plan, job, ledger, grant, crowd)
     progress("released", len(plans), len(plans))
     return tuple(job.final(p) for p in plans)
 
@@ -166,19 +165,14 @@ def _take_room(pending: tuple[ReleasePlan, ...], job: Job) -> None:
         raise
 
 
-def _reserve(plan: ReleasePlan, job: Job, ledger: Ledger, grant: Grant) -> ReleaseState:
-    """The charge of one plan, committed before anything is summed."""
+def _release(plan: ReleasePlan, job: Job, ledger: Ledger, grant: Grant, crowd: Crowd) -> None:
+    """One plan, from its charge to its file."""
     again = ledger.state(plan.release_id) is not None
     state = ledger.reserve(plan, grant, job.now, job.actor)
     if again:  # a crash came after the charge and before a whole file: what was drawn then has been seen by nobody
         ledger.note_attempt(plan.release_id, job.now)
         job.staged(plan).unlink(missing_ok=True)
-    return state
-
-
-def _release(plan: ReleasePlan, job: Job, ledger: Ledger, state: ReleaseState, exact: dict[str, np.ndarray]) -> None:
-    """One charged plan, from its totals to its file."""
-    _stage(_draw(plan, job, ledger, state, exact), plan, job)
+    _stage(_draw(plan, job, ledger, crowd, state), plan, job)
     _commit(plan, job, ledger)
 
 
@@ -236,24 +230,27 @@ def exact_vectors(
         return media.exact(people, here, question, policy.media, plan.vectors)
     if plan.measure == "credit":
         return credit.exact(people, here, question, policy.credit, plan.vectors)
+    if plan.measure == "levels":
+        return levels.exact(people, here, question, policy, plan.vectors)
     spans = tuple(span(b.weeks) for b in policy.batches("kpi", block))
     return diagnostics.exact(people, here, spans, policy, plan.vectors)
 
 
-def exact_totals(
-    plans: tuple[ReleasePlan, ...], crowd: Crowd, policy: PrivacyPolicy, question: Question
-) -> dict[str, dict[str, np.ndarray]]:
-    """Release id -> vector -> totals over all partitions, in one sweep. In memory only, for the mechanism and tests."""
-    out = {p.release_id: {v.name: np.zeros(v.cells, dtype=np.int64) for v in p.vectors} for p in plans}
+def exact_totals(plan: ReleasePlan, crowd: Crowd, policy: PrivacyPolicy, question: Question) -> dict[str, np.ndarray]:
+    """Bounded, noise-free integer totals per vector over all partitions.
+
+    In memory only: for the mechanism and tests.
+    """
+    out = {v.name: np.zeros(v.cells, dtype=np.int64) for v in plan.vectors}
     for people in crowd.each():
-        for plan in plans:
-            for name, units in exact_vectors(plan, people, policy, question).items():
-                out[plan.release_id][name] += units
+        for name, units in exact_vectors(plan, people, policy, question).items():
+            out[name] += units
     return out
 
 
-def _draw(plan: ReleasePlan, job: Job, ledger: Ledger, state: ReleaseState, exact: dict[str, np.ndarray]) -> bytes:
+def _draw(plan: ReleasePlan, job: Job, ledger: Ledger, crowd: Crowd, state: ReleaseState) -> bytes:
     keys = release_keys(plan, job.question, job.policy)
+    exact = exact_totals(plan, crowd, job.policy, job.question)
     ledger.note_draw(plan.release_id, state.reserve_hash, job.now)
     scale = None
     if plan.measure == "trials":
@@ -261,6 +258,15 @@ def _draw(plan: ReleasePlan, job: Job, ledger: Ledger, state: ReleaseState, exac
         scale = np.tile(trials.component_bounds(job.policy.trials), arms)
     tables = [files.vector_table(keys[v.name], v, add_noise(exact[v.name], v.sigma_units), scale) for v in plan.vectors]
     return files.encode(tables, _metadata(plan, job, state))
+
+
+def bounding_text(plan: ReleasePlan) -> str:
+    """How one person's contribution was bounded, for readers of the release."""
+    capped = [f"{v.name}: {v.l0} x {linf_units(v.bound_units, v.l0) * v.unit:.6g}" for v in plan.vectors if v.l0]
+    if not capped:
+        return "integer L2 scaling"
+    rest = "" if len(capped) == len(plan.vectors) else "; other vectors by integer L2 scaling"
+    return f"at most L0 cells in keyed-hash order, of at most Linf each ({', '.join(capped)}){rest}"
 
 
 def _metadata(plan: ReleasePlan, job: Job, state: ReleaseState) -> dict[str, Any]:
@@ -289,7 +295,7 @@ def _metadata(plan: ReleasePlan, job: Job, state: ReleaseState) -> dict[str, Any
             "epsilon": epsilon_of(QUARTERS_PER_YEAR * cap, delta),
             "meaning": "worst case of one user over four fiscal quarters",
         },
-        "bounding": "integer L2 scaling",
+        "bounding": bounding_text(plan),
         "max_touches": job.policy.journeys.max_touches if plan.measure == "journeys" else None,
         "trial_bounds": job.policy.trials.bounds() if plan.measure == "trials" else None,
         "credit": credit.declared(job.policy.credit) if plan.measure == "credit" else None,

@@ -25,9 +25,10 @@ from privacy.check import CheckFigure, PeopleCheck, check_people
 from privacy.files import read_release
 from privacy.forecast import Cell, Forecast, Lift, Sizes, forecasts
 from privacy.forget import Forgotten, forget_person, list_beside, read_forgotten
+from privacy.hierarchy import consistent
 from privacy.inputs import FileSet, Fixed, HashOf, PeopleInputs, Question
 from privacy.ledger import charge_frame, open_ledger
-from privacy.load import LoadSettings
+from privacy.load import PART_ROWS, EngineName, LoadSettings
 from privacy.mechanism import epsilon_of
 from privacy.plan import plan_releases, release_keys, waiting
 from privacy.policy import MEASURES, Bound, JourneyPolicy, PrivacyPolicy, TrialPolicy
@@ -41,10 +42,10 @@ __all__ = [
     "Block", "Bound", "Cadence", "Cell", "CheckFigure", "DEFAULT_DAYS", "Experiment", "FileSet", "Fixed", "Forecast",
     "Forgotten", "HashOf", "JourneyPolicy", "LedgerPaths", "Lift", "LoadSettings", "MEASURES", "Part", "PeopleCheck",
     "PeopleInputs", "PrivacyPolicy", "Progress", "Quarter", "Question", "Recorded", "ReleasePlan", "Sizes", "Subject",
-    "TrialPolicy", "VectorPlan", "Voided", "audit", "check_people", "epsilon_of", "fiscal_years", "forecasts",
-    "forget_person", "list_beside", "plan_releases", "publish_releases", "published_hashes", "read_charges",
-    "read_forgotten", "read_quarantine", "read_release", "read_spending", "release_keys", "require_private",
-    "require_published", "verify_ledger", "void_release", "waiting", "worst_year",
+    "TrialPolicy", "VectorPlan", "Voided", "audit", "check_people", "consistent", "epsilon_of", "fiscal_years",
+    "forecasts", "forget_person", "list_beside", "plan_releases", "publish_releases", "published_hashes",
+    "read_charges", "read_forgotten", "read_quarantine", "read_release", "read_spending", "release_keys",
+    "require_private", "require_published", "verify_ledger", "void_release", "waiting", "worst_year",
 ]  # fmt: skip
 
 
@@ -66,6 +67,8 @@ def publish_releases(
     now: datetime,
     actor: str = "",
     retention_days: int = DEFAULT_DAYS,
+    engine: EngineName = "duckdb",
+    part_rows: int = PART_ROWS,
     progress: Progress = _silent,
 ) -> tuple[Path, ...]:
     """Publishes every plan and returns the files, in the order of the plans.
@@ -78,7 +81,7 @@ def publish_releases(
     """
     require_private(raw_dir)
     forgotten = read_forgotten(list_beside(ledger.db), secret)
-    settings = LoadSettings(now, raw_dir, secret, retention_days, forgotten)
+    settings = LoadSettings(now, raw_dir, secret, retention_days, forgotten, part_rows, engine)
     job = Job(inputs, policy, question, releases_dir, raw_dir / "staging", run_id, now, actor)
     return publish(plans, job, ledger, settings, progress)
 

@@ -64,9 +64,18 @@ def _typed(source: Source, files: FileSet, columns: dict[str, str | None]) -> di
                 out[ours] = f"CASE WHEN {plain} IS NOT NULL THEN '' END"
             elif kind == "BOOLEAN":
                 out[ours] = plain
+    for ours in ("user_id", "event_id"):
+        theirs = files.columns.get(ours, ours)
+        if source.numbered and isinstance(theirs, str):
+            out[ours] = _clean_id(source.text[theirs], str(columns[ours]))
     if source.native and columns.get("value") is not None:  # the contract reads the value of conversions alone
         out["value"] = f"CASE WHEN lower({columns['event']}) = {_CONVERSION} THEN {columns['value']} END"
     return out
+
+
+def _clean_id(text: str, cleaned: str) -> str:
+    """The cleaned id, without the work where there is nothing to clean: longer than 'null', and no space at an end."""
+    return f"CASE WHEN length({text}) > 4 AND ({text})[1] <> ' ' AND ({text})[-1] <> ' ' THEN {text} ELSE {cleaned} END"
 
 
 def _flag(column: str, typed: str | None, source: Source) -> str:

@@ -1,8 +1,8 @@
 """Second step of a load, one partition at a time: ids to persons, copies merged, consent applied. Raw ids end here.
 
-Everything about one person lies in one partition, so each settles alone. Persons get a number, which serves for equality
-only. Expensive exact comparisons are made where a 64-bit hash says that they may be needed: equal rows have equal hashes,
-so none is missed, and a chance collision costs time and changes nothing.
+Everything about one person lies in one partition, so each settles alone. Persons get a number, which serves for
+equality only. Expensive exact comparisons are made where a 64-bit hash says that they may be needed: equal rows have
+equal hashes, so none is missed, and a chance collision costs time and changes nothing.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ STORED = {
     "events": "person INTEGER, block SMALLINT, week SMALLINT, day INTEGER, kind TINYINT, channel SMALLINT, "
     "geo SMALLINT, micros BIGINT, seq BIGINT",
     "presence": "person INTEGER, block SMALLINT, consenting TINYINT, invalid TINYINT",
+    "homes": "person INTEGER, block SMALLINT, geo SMALLINT, weeks BIGINT",
     "assigned": "person INTEGER, experiment SMALLINT, arm SMALLINT",
     "keys": "person INTEGER, user_key VARCHAR",
 }
@@ -44,7 +45,8 @@ def settle(
     consent_assumed: bool,
     now_us: int,
 ) -> None:
-    """Fills the tables of `STORED` (named t_...) from one partition; malformed rows join `bad_events`, `bad_assignments`.
+    """Fills the tables of `STORED` (named t_...) from one partition; malformed rows join `bad_events`,
+    `bad_assignments`.
 
     Adds the rows of people who are not forgotten to `read_rows` (input, n).
     """
@@ -91,12 +93,11 @@ def _persons(con: duckdb.DuckDBPyConnection, events: pa.Table | None, assignment
         if table is None:
             table = _nothing(con, name)
         staged = table.drop_columns("user_id").append_column("person", pa.array(numbers))
-        con.register(f"staged_{name}", staged.filter(pa.array(numbers != FORGOTTEN)) if _some(numbers) else staged)
-        con.execute(f"INSERT INTO read_rows SELECT '{name}', count(*) FROM staged_{name}")
-
-
-def _some(numbers: np.ndarray) -> bool:
-    return bool((numbers == FORGOTTEN).any())
+        forgotten = numbers == FORGOTTEN
+        if forgotten.any():
+            staged = staged.filter(pa.array(~forgotten))
+        con.register(f"staged_{name}", staged)
+        con.execute("INSERT INTO read_rows VALUES (?, ?)", [name, staged.num_rows])
 
 
 _EMPTY = {
@@ -149,9 +150,9 @@ def _groups(con: duckdb.DuckDBPyConnection) -> None:
 def _consent(con: duckdb.DuckDBPyConnection, assumed: bool, now_us: int) -> None:
     """The tables `seen` (who was there in which block) and `consent`.
 
-    A person's consent is their latest statement; a refusal wins a tie, and counts on a malformed row, too, which must not
-    hide it (without a usable time, or from the future, it is one of now; copies count each). Without any statement it is
-    what the workspace assumes.
+    A person's consent is their latest statement; a refusal wins a tie, and counts on a malformed row, too, which must
+    not hide it (without a usable time, or from the future, it is one of now; copies count each). Without any statement
+    it is what the workspace assumes.
     """
     con.execute(
         """CREATE TABLE seen AS
@@ -209,5 +210,9 @@ def _tables(con: duckdb.DuckDBPyConnection) -> None:
             SELECT {columns}, row_number() OVER (PARTITION BY person ORDER BY instant, {_EVENT_KEY})
             {here} JOIN persons USING (person) WHERE counts AND person IN (FROM tied)"""
         )
+    con.execute(
+        "INSERT INTO t_homes SELECT person, block, arg_min(geo, seq), bit_or(1::BIGINT << week) FROM t_events "
+        "GROUP BY person, block"
+    )
     con.unregister("ties")
     con.execute("DROP TABLE tied")

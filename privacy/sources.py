@@ -9,6 +9,7 @@ import csv
 import glob
 import gzip
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,7 +66,10 @@ def engine() -> duckdb.DuckDBPyConnection:
 
 
 def query(con: duckdb.DuckDBPyConnection, statement: str) -> duckdb.DuckDBPyRelation:
-    """A result for Arrow, which `execute` would copy once more. A result that nobody read to its end is let go first."""
+    """A result for Arrow, which `execute` would copy once more.
+
+    A result that nobody read to its end is let go first.
+    """
     con.abort()
     return con.sql(statement)
 
@@ -124,11 +128,16 @@ def open_source(con: duckdb.DuckDBPyConnection, name: str, path: Path) -> Source
 
 
 def unreadable(name: str, path: Path, kind: str, error: Exception) -> InputError:
-    """The sentence for a file that its reader refuses as a whole."""
+    """The sentence for a file that its reader refuses as a whole. What it quotes may be a cell and is left out."""
     if "state machine" in str(error):
         return InputError(f"{name}: {path} mixes line ends (CRLF and LF); save it with one kind.")
     label = {"parquet": "Parquet", "csv": "CSV", "json": "JSON Lines"}[kind]
-    return InputError(f"{name}: {path} cannot be read as {label} ({str(error).splitlines()[0][:160]}).")
+    return InputError(f"{name}: {path} cannot be read as {label} ({_unquoted(error)}).")
+
+
+def _unquoted(error: Exception) -> str:
+    first = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
+    return re.sub(r"\"[^\"]*(\"|$)|'[^']*('|$)", "...", first)
 
 
 def _parquet(con: duckdb.DuckDBPyConnection, name: str, path: Path) -> Source:
@@ -148,7 +157,10 @@ def _parquet(con: duckdb.DuckDBPyConnection, name: str, path: Path) -> Source:
 
 
 def estimated_rows(path: Path) -> int:
-    """About how many rows a file holds: exact for Parquet, by size for text. It decides over memory, not over figures."""
+    """About how many rows a file holds: exact for Parquet, by size for text.
+
+    It decides over memory, not over figures.
+    """
     if FORMATS.get(_suffix(path)) == "parquet":
         try:
             return int(pq.ParquetFile(path).metadata.num_rows)
@@ -165,7 +177,12 @@ def _csv_header(name: str, path: Path) -> tuple[list[str], str]:
     except (UnicodeDecodeError, OSError) as error:
         raise InputError(f"{name}: {path} cannot be read as UTF-8 text ({error}).") from error
     delimiter = max(DELIMITERS, key=lambda d: (line.count(d), -DELIMITERS.index(d)))
-    header = next(csv.reader([line], delimiter=delimiter), [])
+    try:
+        header = next(csv.reader([line], delimiter=delimiter), [])
+    except csv.Error as error:
+        raise InputError(
+            f"{name}: the header of {path} cannot be read ({error}); save the file with line feeds (LF or CRLF)."
+        ) from None
     header = [h.strip() for h in header]
     repeated = {h for h in header if header.count(h) > 1}
     if not header or repeated:

@@ -1,7 +1,7 @@
 """Partitions of people's rows between two steps of a load: in memory while they are few, else sealed in nameless files.
 
-A sealed chunk is an Arrow stream under AES-256-GCM of the library `cryptography`. The key is drawn for one load, lives in
-this process only and is never written; the files have no name in any folder (the kernel frees them when the process
+A sealed chunk is an Arrow stream under AES-256-GCM of the library `cryptography`. The key is drawn for one load, lives
+in this process only and is never written; the files have no name in any folder (the kernel frees them when the process
 ends, however it ends). What a power cut leaves on the disk are blocks that nobody can open.
 """
 

@@ -22,7 +22,7 @@ import pandas as pd
 
 from privacy.bounding import bounded, total, totals
 from privacy.inputs import Question
-from privacy.people import CONVERSION, VISIT, People, loaded, sql
+from privacy.people import CONVERSION, VISIT, People, Statement, loaded, sql
 from privacy.policy import MICROS, TrialPolicy, fixed_point
 from privacy.vectors import VectorPlan
 
@@ -100,7 +100,7 @@ def rows(number: int, start: date, end: date, policy: TrialPolicy) -> ir.Table:
 
 
 @cache
-def statement(number: int, start: date, end: date, policy: TrialPolicy, vector: VectorPlan) -> str:
+def statement(number: int, start: date, end: date, policy: TrialPolicy, vector: VectorPlan) -> Statement:
     """SQL of the bounded totals of one experiment."""
     return sql(totals(bounded(rows(number, start, end, policy), vector.bound_units, len(COMPONENTS))))
 

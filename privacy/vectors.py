@@ -25,6 +25,7 @@ class VectorPlan:
     cells: int
     nano: int  # what every charged block pays for it
     sigma_units: float
+    l0: int = 0  # cells of one person, where these are capped instead of the norm (privacy.bounding); 0: the norm is
 
     @property
     def unit(self) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import traceback
 from collections.abc import Callable
@@ -88,7 +89,8 @@ def _log(root: Path, error: Exception) -> str:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{datetime.now():%Y%m%dT%H%M%S%f}.log"
-        path.write_text(text, encoding="utf-8")
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), "w", encoding="utf-8") as stream:
+            stream.write(text)  # a library's message may quote a cell
     except OSError:
         typer.echo(text, err=True)
         return "the lines above"

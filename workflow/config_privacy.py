@@ -13,16 +13,14 @@ from privacy.policy import (
     MAX_ORDER,
     Bound,
     CreditPolicy,
-    CreditRule,
     JourneyPolicy,
-    LastNonDirect,
+    LevelPolicy,
     MediaPolicy,
-    PositionWeights,
     PrivacyPolicy,
-    TimeDecay,
     TrialPolicy,
 )
 from privacy.rawzone import DEFAULT_DAYS
+from privacy.rules import CreditRule, LastNonDirect, PositionWeights, TimeDecay
 from workflow.config_base import Name, Section, Share
 
 _POLICY = PrivacyPolicy()  # the defaults have one owner: the privacy room
@@ -41,6 +39,7 @@ class Shares(Section):
     reserve: Share = _POLICY.shares["reserve"]
     media: Share = 0.0
     credit: Share = 0.0
+    levels: Share = 0.0
 
     @model_validator(mode="after")
     def _sum(self) -> Shares:
@@ -55,10 +54,11 @@ class Bounded(Section):
 
     bound: Annotated[float, Field(gt=0)]
     share: Share
+    cells: Annotated[int, Field(ge=1, le=1024)] = 4  # read with privacy.bounding = "l0_linf" only
 
     def policy(self) -> Bound:
         """As the privacy room reads it."""
-        return Bound(self.bound, self.share)
+        return Bound(self.bound, self.share, self.cells)
 
 
 def _bounded(value: Bound) -> Bounded:
@@ -137,6 +137,21 @@ class MediaBounds(Section):
         return MediaPolicy(tuple(self.channels), self.impressions.policy(), self.clicks.policy(), self.clipped_share)
 
 
+class LevelBounds(Section):
+    """Totals of regions, the nation and whole quarters; read where privacy.shares.levels > 0."""
+
+    regions: dict[str, list[Name]] = {}
+    region: Share = _POLICY.levels.region
+    nation: Share = _POLICY.levels.nation
+    quarter: Share = _POLICY.levels.quarter
+    quarter_bounds: Annotated[float, Field(ge=1, le=14)] = _POLICY.levels.quarter_bounds
+
+    def policy(self) -> LevelPolicy:
+        """As the privacy room reads it."""
+        regions = {name: tuple(geos) for name, geos in self.regions.items()}
+        return LevelPolicy(regions, self.region, self.nation, self.quarter, self.quarter_bounds)
+
+
 class CreditRuleTable(Section):
     """One rule of [privacy.credit.rules]: its kind, and the parameters of that kind only."""
 
@@ -205,6 +220,9 @@ class Privacy(Section):
     cadence: Pace = Pace()
     media: MediaBounds = MediaBounds()
     credit: CreditBounds = CreditBounds()
+    levels: LevelBounds = LevelBounds()
+    bounding: Literal["l2", "l0_linf"] = "l2"
+    engine: Literal["duckdb", "spark"] = "duckdb"  # of the measures; both give the same numbers
 
     def policy(self) -> PrivacyPolicy:
         """The declared policy. Raises ConfigError for what only the room can judge (fixed-point ranges)."""
@@ -230,4 +248,6 @@ class Privacy(Section):
             cadence={measure: self.cadence.cadence(measure) for measure in PACED},
             media=self.media.policy(),
             credit=self.credit.policy(),
+            levels=self.levels.policy(),
+            bounding=self.bounding,
         )

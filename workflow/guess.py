@@ -19,7 +19,7 @@ from contracts.errors import InputError
 from workflow.files_in import TextTable, dates, file_format, header, read_text, scan_sql
 from workflow.tables_in import is_weekly
 
-PEOPLE = ("events", "assignments")
+PEOPLE = ("events", "assignments", "identity")
 PUBLIC = ("spend", "controls", "experiments")
 BESIDE = {"platform_claims": "claims", "billing": "billing"}  # input -> the stem of its standard files
 FORMATS = ("parquet", "csv", "json")  # preferred first when one stem exists in several

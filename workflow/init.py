@@ -25,6 +25,7 @@ from workflow.paths import Workspace, ensure_secret
 OFF = {
     "media": "0: off. Only for impressions and clicks that exist nowhere as a public number; see docs/privacy.md",
     "credit": "0: off. Time decay, last non-direct and position rules person by person; see docs/privacy.md",
+    "levels": "0: off. Totals of regions, the nation and quarters with noise of their own; see docs/privacy.md",
 }
 JOURNEY_NOTES = {
     "max_touches": "longer journeys keep their last touches",
@@ -266,6 +267,8 @@ def _privacy(panel: guess.PanelGuess | None) -> list[Entry]:
         Entry(here, "rho_per_user_quarter", default.rho_per_user_quarter, "zCDP budget of one person and quarter"),
         Entry(here, "delta", default.delta, "delta at which epsilon is stated"),
         Entry(here, "min_cohort", default.min_cohort, "screens hide cohorts whose noisy size is smaller"),
+        Entry(here, "close_lag_days", default.close_lag_days, "days after its end until a quarter closes: late rows"),
+        Entry(here, "retention_days", default.retention_days, "days for which malformed rows and logs are kept"),
     ]
     for index, (name, value) in enumerate(default.shares.model_dump().items()):
         remark = "parts of the budget; reserve stays unspent" if index == 0 else OFF.get(name, "")

@@ -23,6 +23,7 @@ from workflow.panel_build import check_public, from_panel, from_releases
 from workflow.paths import Workspace, read_secret
 from workflow.tables_in import PublicTables, read_experiments, read_public
 
+PEOPLE = ("events", "assignments", "identity")  # inputs about people: their hashes are keyed
 ROOMS = ("contracts", "privacy", "lift", "mmm", "attribution", "reconcile", "planning", "workflow")
 
 
@@ -136,7 +137,7 @@ class Job:
     def input_hashes(self) -> dict[str, str]:
         """Content hash of every input file; keyed for people's files, plain for public ones."""
         out: dict[str, str] = {}
-        for name in ("events", "assignments"):
+        for name in PEOPLE:
             for path in self.files(name):
                 out[f"{name}:{path.name}"] = keyed_file_hash(path, self.secret)
         for name in ("spend", "controls", "experiments", "platform_claims", "billing", "panel"):
@@ -146,7 +147,7 @@ class Job:
 
     def public_hashes(self) -> dict[str, str]:
         """Content hashes of the public tables only."""
-        return {k: v for k, v in self.input_hashes.items() if k.split(":")[0] not in ("events", "assignments")}
+        return {k: v for k, v in self.input_hashes.items() if k.split(":")[0] not in PEOPLE}
 
     @cached_property
     def run_id(self) -> str:

@@ -159,6 +159,8 @@ def forget(job: Job, user_id: str) -> Forgotten:
 
 def quarantine_text(job: Job, name: str) -> str:
     """Newest quarantine of one input as CSV; '' when no row is set aside. Raises InputError for an unknown name."""
+    if job.panel_door:
+        raise InputError("this workspace holds no user-level data; nothing of people is set aside.")
     if name not in ("events", "assignments"):
         raise InputError(f"quarantine: there is none of {name!r}; use events or assignments.")
     return "".join(chunk.decode() for chunk in read_quarantine(raw_zone(job), job.secret, name))

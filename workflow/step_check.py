@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from privacy.room import require_private
 from workflow.artifacts import Draft
 from workflow.job import Job
 from workflow.people_inputs import check_people_files
@@ -12,6 +13,8 @@ from workflow.steps import Made, Step
 
 
 def _inputs(job: Job) -> dict[str, str]:
+    if not job.panel_door:
+        require_private(job.workspace.raw)
     job.read_public_tables()  # cheap, and a broken table must stop every command, not only the first
     return job.input_hashes
 
@@ -23,14 +26,15 @@ def _settings(job: Job) -> object:
 def _build(job: Job, draft: Draft, report: Report) -> Made:
     rows: list[dict[str, object]] = []
     for name in (
-        "events", "spend", "controls", "assignments", "experiments", "platform_claims", "billing", "panel",
+        "events", "spend", "controls", "assignments", "identity", "experiments", "platform_claims", "billing", "panel",
     ):  # fmt: skip
         if job.section(name) is not None:
             rows.append(_row("input_contract", name, "pass", f"{name} keeps its contract"))
     if job.panel_door:
         rows.append(_row("user_level_data", "panel", "pass", "no user-level data was used"))
     else:
-        check_people_files(job)
+        figures = check_people_files(job)
+        rows += [_row(f.check_name, f.subject, f.status, f.text) for f in figures if f.check_name == "custody"]
         if job.consent == "assumed":
             rows.append(
                 _row("consent", "events", "warn", "the events have no consent column; consent is assumed for all")

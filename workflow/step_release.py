@@ -27,7 +27,7 @@ from privacy.room import (
 )
 from privacy.room import epsilon_of as nano_epsilon
 from workflow.artifacts import Draft, digest_of, find, utc_now
-from workflow.job import Job, Outcome
+from workflow.job import PEOPLE, Job, Outcome
 from workflow.paths import require_space
 from workflow.people_inputs import actor, ledger_paths, people_inputs, question, raw_zone, utc_clock
 from workflow.progress import Report, bar
@@ -127,6 +127,7 @@ def _publish(job: Job, plans: tuple[ReleasePlan, ...], some: bool) -> None:
             run_id=job.run_id,
             now=utc_clock(),
             retention_days=job.config.privacy.retention_days,
+            engine=job.config.privacy.engine,
             actor=actor(),
             progress=lambda text, done, total: _move(report, done, total),
         )
@@ -144,7 +145,7 @@ def _record(job: Job, older: list[str], begun: datetime, made: bool) -> Outcome:
     if artifact is None:
         draft = Draft(job.workspace.runs, NAME, key, started_at=begun)
         draft.path("releases.json").write_text(json.dumps(hashes, indent=1), encoding="utf-8")
-        people = {k: v for k, v in job.input_hashes.items() if k.split(":")[0] in ("events", "assignments")}
+        people = {k: v for k, v in job.input_hashes.items() if k.split(":")[0] in PEOPLE}
         artifact = draft.commit(job.run_id, people, {"older_question": older})
         made = True
     return Outcome(NAME, "done", "", artifact, made=made)

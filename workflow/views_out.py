@@ -12,6 +12,7 @@ import pandas as pd
 from contracts.panel import Panel
 from contracts.release import NANO, Release
 from contracts.tables import BY_NAME
+from privacy.room import consistent
 from workflow.artifacts import Artifact, all_of
 from workflow.panel_build import kpi_rows
 from workflow.warehouse import stamp
@@ -47,6 +48,27 @@ def kpi_view(releases: Sequence[Release], min_cohort: int, artifact: Artifact) -
     out = stamp(rows, run_id=artifact.run_id, release_id="", model_version="", as_of=artifact.finished_at.isoformat())
     out["release_id"] = rows["release_id"]
     return out.sort_values(["metric", "geo", "week"], ignore_index=True)
+
+
+def levels_view(releases: Sequence[Release], artifact: Artifact) -> pd.DataFrame:
+    """v_levels: levels as released and, for weekly cells, as least squares makes them agree."""
+    kpi = {r.block: r for r in releases if r.measure == "kpi"}
+    frames = []
+    for levels in (r for r in releases if r.measure == "levels"):
+        ids = levels.release_id
+        whole = levels.table[levels.table["level"] == "quarter"]
+        parts = [whole[["metric", "level", "area", "week", "value", "variance"]]]
+        if levels.block in kpi:
+            parts.insert(0, consistent(kpi[levels.block], levels))
+            ids = f"{kpi[levels.block].release_id};{ids}"
+        frames.append(pd.concat(parts, ignore_index=True).assign(block=levels.block, release_id=ids))
+    if not frames:
+        return pd.DataFrame(columns=list(BY_NAME["v_levels"].names))
+    rows = pd.concat(frames, ignore_index=True)
+    rows["evidence_ids"] = rows["release_id"]
+    out = stamp(rows, run_id=artifact.run_id, release_id="", model_version="", as_of=artifact.finished_at.isoformat())
+    out["release_id"] = rows["release_id"]
+    return out
 
 
 def cohort_sizes(releases: Sequence[Release]) -> dict[tuple[str, str], float]:

@@ -15,7 +15,7 @@ import numpy as np
 
 from contracts.calendar import blocks, weeks_between
 from contracts.evidence import Experiment
-from privacy.load import PART_ROWS, LoadSettings, load_people
+from privacy.load import PART_ROWS, EngineName, LoadSettings, load_people
 from privacy.publish import exact_totals
 from privacy.room import (
     FileSet,
@@ -64,6 +64,7 @@ class World:
     zone: str = "UTC"
     forgotten: frozenset[str] = frozenset()
     part_rows: int = PART_ROWS
+    engine: EngineName = "duckdb"
 
     def inputs(self, events: Path | FileSet, assignments: Path | None = None, **more: Any) -> PeopleInputs:
         """The declared inputs of this world."""
@@ -93,12 +94,13 @@ class World:
     def exact(self, inputs: PeopleInputs) -> dict[tuple[str, str], np.ndarray]:
         """(measure and first block, vector) -> bounded integer totals before noise."""
         plans = plan_releases(self.question, self.policy)
-        settings = LoadSettings(NOW, self.root / "raw", SECRET, 35, self.forgotten, self.part_rows)
+        settings = LoadSettings(NOW, self.root / "raw", SECRET, 35, self.forgotten, self.part_rows, self.engine)
         with load_people(inputs, self.question, settings) as crowd:
-            totals = exact_totals(plans, crowd, self.policy, self.question)
-        return {
-            (f"{p.measure} {p.blocks[0]}", name): units for p in plans for name, units in totals[p.release_id].items()
-        }
+            return {
+                (f"{p.measure} {p.blocks[0]}", name): units
+                for p in plans
+                for name, units in exact_totals(p, crowd, self.policy, self.question).items()
+            }
 
     def quarantined(self, name: str = "events") -> list[tuple[int, str]]:
         """(row, reason) of what the newest quarantine of one input holds."""

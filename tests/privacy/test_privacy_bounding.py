@@ -11,14 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from privacy.bounding import bounded, first_cells, per_cell, scaled
-from privacy.people import People, sql
+from privacy.bounding import bounded, first_cells, linf_units, per_cell, scaled
+from privacy.people import DuckEngine, sql
 from privacy.policy import MAX_CELLS_PER_PERSON, MAX_UNITS
 
 
 @pytest.fixture(scope="module")
 def backend():  # type: ignore[no-untyped-def]
-    return People(duckdb.connect(), False)
+    return DuckEngine(duckdb.connect())
 
 
 def table(backend, people, cells, x):  # type: ignore[no-untyped-def]
@@ -29,7 +29,7 @@ def table(backend, people, cells, x):  # type: ignore[no-untyped-def]
 
 
 def run(backend, expression):  # type: ignore[no-untyped-def]
-    return backend.con.execute(sql(expression)).df()
+    return backend.con.execute(sql(expression).duckdb).df()
 
 
 def reference(x: list[int], bound: int) -> list[int]:
@@ -90,3 +90,19 @@ def test_the_cap_applies_only_where_the_keys_allow_more_cells(backend) -> None: 
     rows = table(backend, [1] * count, range(count), [1] * count)
     backend.con.execute("CREATE OR REPLACE TABLE keys AS SELECT 1::BIGINT AS person, 'hash' AS user_key")
     assert len(run(backend, bounded(rows, MAX_UNITS, count))) == MAX_CELLS_PER_PERSON
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    bound=st.sampled_from([4096, 1_000_003, MAX_UNITS]),
+    l0=st.sampled_from([1, 2, 4, 7]),
+    x=st.lists(st.integers(-5, 2 * MAX_UNITS), min_size=1, max_size=20),
+)
+def test_cells_and_their_cap_keep_the_same_sensitivity(backend, bound, l0, x) -> None:  # type: ignore[no-untyped-def]
+    rows = table(backend, [1] * len(x), range(len(x)), x)
+    backend.con.execute("CREATE OR REPLACE TABLE keys AS SELECT 1::BIGINT AS person, 'hash' AS user_key")
+    out = run(backend, bounded(rows, bound, len(x), l0))
+    assert len(out) == min(len(x), l0)
+    kept = dict(zip(out["cell"], out["x"], strict=True))
+    assert all(kept[i] == min(max(x[i], 0), linf_units(bound, l0)) for i in kept)
+    assert sum(int(v) ** 2 for v in kept.values()) <= bound * bound

@@ -6,7 +6,7 @@ from datetime import date
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from privacy_crowd import GRANT, NOW, Q1, Q2, plan
 
@@ -74,6 +74,7 @@ STEPS = st.lists(
 
 
 @settings(max_examples=30, deadline=None)
+@example([("reserve", 1, 20), ("reserve", 2, 30), ("void", 1, 1), ("reserve", 1, 40), ("void", 1, 1)])
 @given(STEPS)
 def test_spent_is_always_the_sum_of_what_stands(tmp_path_factory, steps) -> None:  # type: ignore[no-untyped-def]
     """Law: after any sequence, spent = sum of the charges that stand <= grant, and whatever was drawn stands."""

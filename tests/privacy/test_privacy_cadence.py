@@ -112,7 +112,7 @@ def exact(world: World, rows: list[dict[str, Any]]) -> dict[tuple[str, date, str
     inputs = world.inputs(world.write(rows))
     plans = plan_releases(world.question, world.policy)
     with load_people(inputs, world.question, LoadSettings(NOW, world.root / "raw", SECRET)) as crowd:
-        totals = exact_totals(plans, crowd, world.policy, world.question)
+        totals = {p.release_id: exact_totals(p, crowd, world.policy, world.question) for p in plans}
     return {
         (plan.measure, plan.period_start, v.name): totals[plan.release_id][v.name] * v.unit
         for plan in plans

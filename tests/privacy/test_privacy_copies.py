@@ -110,3 +110,11 @@ def test_order_never_matters_and_people_never_meet(here, rows, data) -> None:  #
     assert whole == by_person(data.draw(st.permutations(rows)))
     alone = [by_person([r for r in rows if r["user_id"] == name]) for name in ("ann", "bob")]
     assert whole == sorted(itertools.chain(*alone)), "nobody's row changes another's"
+
+
+def test_copies_of_two_people_with_one_event_id_stay_apart(here) -> None:  # type: ignore[no-untyped-def]
+    ann, bob = told("client"), told("client", user_id="bob", geo="south")
+    found = loaded(here, [ann, bob, ann, bob, told("server", user_id="bob", channel="video")])
+    assert here.quarantined() == [] and [row[CHANNEL : GEO + 1] for row in sorted(found, key=lambda r: r[GEO])] == [
+        (-1, 0), (2, 0),
+    ], "bob's server copy decides over bob's geo and nothing of ann's"  # fmt: skip

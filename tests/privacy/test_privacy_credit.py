@@ -15,7 +15,8 @@ import pytest
 from contracts.errors import ConfigError
 from privacy import credit
 from privacy.plan import plan_releases, release_keys
-from privacy.policy import Bound, CreditPolicy, LastNonDirect, PositionWeights, PrivacyPolicy, TimeDecay
+from privacy.policy import Bound, CreditPolicy, PrivacyPolicy
+from privacy.rules import LastNonDirect, PositionWeights, TimeDecay
 
 Q1, Q2 = "quarter-2024-01-01", "quarter-2024-04-01"
 RULES = {
@@ -233,3 +234,24 @@ def test_an_unknown_direct_channel_is_refused_before_any_row_is_read(make_questi
 def test_credit_and_media_are_off_by_default(make_question) -> None:  # type: ignore[no-untyped-def]
     measures = {p.measure for p in plan_releases(make_question(), PrivacyPolicy())}
     assert measures == {"kpi", "journeys", "diagnostics", "trials"}
+
+
+def test_a_credit_release_is_read_by_attribution(story) -> None:  # type: ignore[no-untyped-def]
+    """The door between the rooms: the file, not the code."""
+    from attribution.rule_credit import read_credit  # noqa: PLC0415
+    from contracts.errors import ContractError  # noqa: PLC0415
+    from privacy.room import read_release  # noqa: PLC0415
+
+    here, path = story
+    here.policy = replace(here.policy, rho_per_user_quarter=100.0, shares={"credit": 1.0, "kpi": 0.0})
+    found = read_release(here.publish(here.inputs(path))[0])
+    credits = {(c.model, c.metric): c for c in read_credit(found)}
+    assert set(credits) == {(r, m) for r in RULES for m in ("conversions", "revenue")}
+    one = credits["u_shaped", "conversions"]
+    assert one.channels == ("search", "social", "video", "unattributed")
+    assert one.parameters == {"kind": "position", "first": 0.4, "middle": 0.2, "last": 0.4}
+    total, variance = one.total
+    assert abs(total - 2) < 7 * variance**0.5, "two conversions; false alarm 3e-12"
+    assert one.clipped_variance > 0 and np.isfinite(one.clipped)
+    with pytest.raises(ContractError, match="holds 'kpi'; this reads 'credit'"):
+        read_credit(replace(found, measure="kpi"))

@@ -74,10 +74,8 @@ EVENTS = st.lists(
 )  # fmt: skip
 
 
-@settings(max_examples=4, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-@given(EVENTS)
-def test_the_rows_of_one_quarter_never_move_the_other(here, make_event, events) -> None:  # type: ignore[no-untyped-def]
-    """Law: taking all of a person's rows of one block away leaves every release about the other block bit by bit."""
+def keeps_the_law(here, make_event, events) -> None:  # type: ignore[no-untyped-def]
+    """Taking all of a person's rows of one block away leaves every release about the other block bit by bit."""
     mine = [
         make_event("ann", number, f"{day}T0{i}:00:00", kind, channel=channel, geo=geo, value=str(i), currency="USD")
         for i, (day, kind, channel, geo, number) in enumerate(events)
@@ -92,6 +90,19 @@ def test_the_rows_of_one_quarter_never_move_the_other(here, make_event, events) 
                 key = (f"trials {plan.blocks[0]}", "trial")
                 assert np.linalg.norm((whole[key] - kept[key]).astype(float)) <= plan.vectors[0].bound_units
                 assert {c.block: c.nano_rho for c in plan.charges} == {FIRST: plan.nano, SECOND: plan.nano}
+
+
+@settings(max_examples=2, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(EVENTS)
+def test_the_rows_of_one_quarter_never_move_the_other(here, make_event, events) -> None:  # type: ignore[no-untyped-def]
+    keeps_the_law(here, make_event, events)
+
+
+@pytest.mark.slow
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(EVENTS)
+def test_the_law_on_many_people(here, make_event, events) -> None:  # type: ignore[no-untyped-def]
+    keeps_the_law(here, make_event, events)
 
 
 def test_consent_is_of_the_person_and_reaches_every_block(here, make_event) -> None:  # type: ignore[no-untyped-def]

@@ -101,6 +101,32 @@ def test_the_declared_contract_and_the_sql_agree_on_every_row(world, make_questi
         assert bool(said) == (number in refused), (row, refused.get(number), said)
 
 
+AD_ID = {"ad_id": "38400000-8cf0-11bd-b23e-10b96e40000d"}
+NEW_RULES = [
+    (AD_ID | {"consent": "false"}, "an advertising identifier stands on a row whose consent is denied"),
+    (AD_ID, ""),
+    (AD_ID | {"consent": ""}, ""),
+    ({"ad_id": "00000000-0000-0000-0000-000000000000", "consent": "false"}, ""),
+    ({"ad_id": " nan ", "consent": "0"}, ""),
+    ({"source": "pixel"}, "source is none of server, client"),
+    ({"source": "SERVER"}, ""),
+    ({"schema_version": "2"}, "schema_version is not 1 or 1.x"),
+    ({"schema_version": "1."}, "schema_version is not 1 or 1.x"),
+    ({"schema_version": "1.9"}, ""),
+    ({"event": "conversion", "value": "1_000"}, "value is not a number under 10^12"),
+]
+
+
+def test_rules_of_version_1_1(world, make_question, no_trial) -> None:  # type: ignore[no-untyped-def]
+    here = world(question=make_question(**no_trial), max_rejected=1.0)
+    table = [{"event_id": f"e{n}"} | USUAL | change for n, (change, _) in enumerate(NEW_RULES)]
+    inputs = here.inputs(here.write(table, "events.jsonl"))
+    with load_people(inputs, here.question, LoadSettings(NOW, here.root / "raw", SECRET)):
+        pass
+    assert here.quarantined() == [(n, reason) for n, (_, reason) in enumerate(NEW_RULES, 1) if reason]
+    assert [bool(judged(row, "UTC")) for row in table] == [bool(reason) for _, reason in NEW_RULES]
+
+
 def test_versions_are_additive() -> None:
     """What version 1.0 had is all there, under the same names, and nothing new is required."""
     first = {"event_id": True, "user_id": True, "ts": True, "event": True, "geo": True, "channel": False,

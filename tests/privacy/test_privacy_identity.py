@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from contracts.errors import InputError, UserError
 from privacy import event, identity
 from privacy.identity import IdKey
 from privacy.load import LoadSettings, load_people
-from privacy.room import FileSet, PeopleInputs
+from privacy.room import FileSet, PeopleInputs, read_release
 from privacy.sources import engine
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -171,3 +172,29 @@ def test_any_map_is_either_refused_or_a_function(here, make_event, pairs, kind) 
         return
     known = {event.cell(d): event.cell(p) for d, p in pairs}
     assert people == len({known.get(p, p) for p in "abcdwxyz"})
+
+
+def test_each_release_names_its_map(here, make_event) -> None:  # type: ignore[no-untyped-def]
+    """The version is that of the map in force when the release was made; later maps change later releases only."""
+    events = here.write([make_event("phone", 1, "2024-01-02"), make_event("ann", 2, "2024-05-02")])
+    whole = here.question
+    versions = []
+    for blocks, pairs in ((whole.blocks[:1], [("phone", "ann")]), (whole.blocks, [("phone", "bob")])):
+        here.question = replace(whole, blocks=blocks)
+        files = here.publish(mapped(here, events, pairs))
+        versions.append({read_release(f).metadata["inputs"]["identity_map"] for f in files})
+    assert len(versions[0]) == 1 and versions[0] < versions[1] and len(versions[1]) == 2
+
+
+def test_consent_withdrawn_later_takes_the_person_out_of_every_later_release(here, make_event) -> None:  # type: ignore[no-untyped-def]
+    """The refusal is dated in the second quarter; a first quarter that is released after it is without them, too."""
+    bob = [make_event("bob", i, f"2024-0{m}-02", "conversion", value="5", currency="USD") for i, m in enumerate((1, 5))]
+    ann = [make_event("ann", i, f"2024-0{m}-03", "conversion", value="9", currency="USD") for i, m in enumerate((2, 4))]
+    refusal = make_event("ann", 9, "2024-06-01", consent="false")
+    without = here.exact(here.inputs(here.write(bob)))
+    for rows, same in (([*bob, *ann], False), ([*bob, *ann, refusal], True)):
+        found = here.exact(here.inputs(here.write(rows)))
+        counted = [k for k in without if k[1] not in ("people",)]
+        assert all(np.array_equal(found[k], without[k]) for k in counted) is same
+    now, then = (found[k] for k in found if k[1] == "people")
+    assert list(now[:2] // 10**6) == [2, 1] and list(then[:2] // 10**6) == [2, 1], "seen: two; consenting: one"

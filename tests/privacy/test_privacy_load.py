@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,6 +20,7 @@ from contracts.errors import ContractError, InputError, PrivacyError, UserError
 from privacy.load import LoadSettings, load_people
 from privacy.rawzone import RawZone
 from privacy.room import FileSet, Fixed, HashOf, check_people
+from privacy.sources import unreadable
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 SECRET = b"a secret of thirty-two bytes, ok"
@@ -340,3 +342,10 @@ def test_no_row_whatever_it_holds_breaks_the_loader(here, rows, kind) -> None:  
         return
     assert len(events) <= len(rows)
     assert (events["micros"] >= 0).all()
+
+
+def test_what_a_reader_quotes_stays_out_of_the_sentence(tmp_path: Path) -> None:
+    error = duckdb.ConversionException("Could not convert string 'eve@example.org' to INT64 in column \"id\", or 'cut")
+    said = str(unreadable("events", tmp_path / "e.csv", "csv", error))
+    assert "example.org" not in said and "cut" not in said
+    assert said.endswith("cannot be read as CSV (Could not convert string ... to INT64 in column ..., or ...).")

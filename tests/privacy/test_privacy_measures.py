@@ -179,6 +179,19 @@ def test_weeks_and_blocks_follow_the_project_time_zone(world, make_event, no_tri
     assert out == {("north", date(2024, 1, 8)): 1, ("north", date(2024, 1, 1)): 1}
 
 
+@pytest.mark.parametrize(
+    ("value", "counted"), [("1000000", 20_000), ("999999999999.999999", 20_000), ("0.000001", 1e-6)]
+)
+def test_very_large_and_very_small_sales_are_counted_up_to_the_bound(  # type: ignore[no-untyped-def]
+    world, make_event, no_trial, make_question, value, counted
+) -> None:
+    """No value may stop the load: an error that depends on one person's row would be a release of its own."""
+    policy = replace(LOOSE, kpi={"revenue": Bound(20_000 if counted > 1 else 60, 1.0)})
+    here = world(policy=policy, question=make_question(**no_trial))
+    rows = [make_event("ann", 1, "2024-01-02", "conversion", value=value, currency="USD")]
+    assert totals(here, here.inputs(here.write(rows)))[f"kpi {Q1}", "revenue"] == {("north", date(2024, 1, 1)): counted}
+
+
 def test_clipped_mass_is_what_the_bound_took_and_is_itself_capped(world, make_event, no_trial, make_question) -> None:  # type: ignore[no-untyped-def]
     rows = [make_event("ann", i, f"2024-01-02T10:00:{i:02}Z", "conversion") for i in range(5)]  # 5 in one week
     rows += [make_event("bob", i, f"2024-01-02T10:{i:02}:00Z", "conversion") for i in range(50)]

@@ -258,6 +258,19 @@ def test_bad_input_is_met_before_anything_is_charged(here, inputs, make_event) -
     assert read_charges(here.ledger).empty and not contents(here)
 
 
+def test_one_process_at_a_time_publishes(here, inputs) -> None:  # type: ignore[no-untyped-def]
+    """Two would both find a reservation without a file, and draw twice under one charge."""
+    here.publish(inputs)
+    head = here.ledger.head.read_bytes()
+    with (
+        disk.only_one(here.root / "raw" / module.LOCK),
+        pytest.raises(WorkspaceError, match="another process is publishing releases of this workspace"),
+    ):
+        here.publish(inputs)
+    assert here.ledger.head.read_bytes() == head
+    here.publish(inputs)
+
+
 def test_published_files_are_guarded(here, inputs) -> None:  # type: ignore[no-untyped-def]
     path = here.publish(inputs)[1]
     good = path.read_bytes()

@@ -88,6 +88,10 @@ def test_partitions_are_swept_and_every_deletion_is_logged(world, make_event, ma
     kept = [(e["file"], e["why"]) for e in zone.vault.entries(zone.deletions)]
     assert kept == [("quarantine/events/2026-01-01.sealed", "older than 30 days")]
     assert [e["rejected"] for e in zone.logged()] == [1, 1, 1]
+    zone.sweep(datetime(2026, 2, 20, tzinfo=UTC), 30)
+    assert zone.quarantines()[0].stem == "2026-01-21", "thirty days are kept"
+    zone.sweep(datetime(2026, 2, 21, tzinfo=UTC), 30)
+    assert [p.stem for p in zone.quarantines()] == ["2026-02-10"], "and no day more"
     zone.sweep(NOW + timedelta(days=365), 30)
     assert not zone.quarantines() and not zone.logged()
     assert len(zone.vault.entries(zone.deletions)) == 1 + 2 + 2

@@ -1,26 +1,63 @@
 """T1: measured sensitivity on adversarial neighbours D and D' = D without one person. Deterministic, no false alarms.
 
-For every vector of every release: same keys, same dtype, and the tables differ by at most the claimed C in L2.
+Two ways. Full path: D and D' are both written, loaded and counted; for every vector of every release the keys and
+dtypes are the same and the tables differ by at most the claim in L1, L2 and Linf. Person by person: one load of D gives
+the vector of every person in it (the sum over people, which is the last step, is replaced by a sum per person), which
+is what the table moves by when that person is removed; two more loads of D with half of the people each show that
+nobody's vector depends on who else is there. That makes hundreds of pairs out of three loads.
+
+Claims for a vector of bound C of which one person can touch at most k cells: L2 and Linf at most C, L1 at most
+sqrt(k) C.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
+from privacy_worlds import NOW, SECRET
 
+from privacy import credit, diagnostics, journeys, kpi, levels, media, trials
+from privacy.bounding import per_cell, total
+from privacy.load import LoadSettings, load_people
+from privacy.people import People, Statement, loaded, sql
 from privacy.plan import plan_releases
-from privacy.policy import fixed_point
-from privacy.room import Bound, JourneyPolicy, PrivacyPolicy, TrialPolicy
+from privacy.policy import (
+    Bound,
+    CreditPolicy,
+    JourneyPolicy,
+    LevelPolicy,
+    MediaPolicy,
+    PrivacyPolicy,
+    TrialPolicy,
+    fixed_point,
+)
+from privacy.publish import exact_vectors
+from privacy.rules import LastNonDirect, PositionWeights, TimeDecay
+
+MEASURES = (kpi, journeys, trials, diagnostics, media, credit, levels)
 
 TIGHT = PrivacyPolicy(
     kpi={"conversions": Bound(1.5, 0.7), "revenue": Bound(20, 0.2), "active_users": Bound(2, 0.1)},
-    journeys=JourneyPolicy(3, Bound(2.5, 0.35), Bound(2, 0.35), Bound(30, 0.15), Bound(1.2, 0.15)),
+    journeys=JourneyPolicy(3, Bound(2.5, 0.3), Bound(2, 0.3), Bound(30, 0.15), Bound(1.2, 0.15), 0.1),
     trials=TrialPolicy(visits=2, conversions=1, revenue=50),
-)
+    shares={
+        "kpi": 0.2, "journeys": 0.2, "trials": 0.15, "diagnostics": 0.1, "media": 0.1, "credit": 0.15, "levels": 0.1,
+    },
+    levels=LevelPolicy({"main": ("north", "south")}),
+    media=MediaPolicy(("search", "video"), Bound(1.5, 0.5), Bound(0.9, 0.45)),
+    credit=CreditPolicy(
+        20, 5, Bound(1.3, 0.6), Bound(25, 0.35), 0.05,
+        {"decay": TimeDecay(3.0), "non_direct": LastNonDirect(("video",)), "shaped": PositionWeights(0.5, 0.1, 0.3)},
+    ),
+)  # fmt: skip
 PEOPLE = ["a", "b", "ü", "u\u0308", "a ", "'; --", "0", "00", "nan", "NULL", "\U0001f600", "a\x1f", "-1", "1e5"]
 VALUES = ["", "0", "0.000001", "19.99", "1e6", "-5", "nan", "inf", "999999999999", "abc", "1e300"]
 TIMES = ["2024-01-01", "2024-03-31T23:59:59Z", "2024-02-10T00:00:00+14:00", "2024-02-10", "never", "", "2030-01-01"]
@@ -49,75 +86,234 @@ def adversarial(rng: np.random.Generator, size: int) -> list[dict[str, str]]:
     return rows
 
 
+def touched_cells(measure: str, name: str, cells: int) -> int:
+    """Most cells that one person can touch, from the public keys."""
+    if name.startswith(("clipped:", "quarter:")) or name == "cohort":
+        return 1
+    known = {"kpi": 13, "levels": 13, "media": 13 * 2, "trials": len(trials.COMPONENTS), "diagnostics": 3}
+    return min(known.get(measure, cells), cells, 1024)
+
+
+def check_claims(moved: np.ndarray, bound_units: int, most: int, name: Any) -> float:
+    """Asserts the claims for one difference of integers (cells,); returns L2 / C."""
+    x = [int(v) for v in moved if v]
+    square = sum(v * v for v in x)
+    assert min(x, default=0) >= 0, name
+    assert max(x, default=0) <= bound_units, name
+    assert square <= bound_units**2, name
+    assert len(x) <= most and sum(x) ** 2 <= most * bound_units**2, name
+    return math.sqrt(square) / bound_units
+
+
+def check_people(found: pd.DataFrame, bound_units: int, most: int, name: Any) -> float:
+    """`check_claims` for each person of a frame (person, cell, x); the largest L2 / C."""
+    used = found[found["x"] != 0]
+    if used.empty:
+        return 0.0
+    assert used["x"].min() >= 0 and used["x"].max() <= bound_units, name  # so that no square leaves int64
+    person = used.assign(square=used["x"] ** 2).groupby("person").agg(
+        cells=("x", "size"), l1=("x", "sum"), square=("square", "sum")
+    )  # fmt: skip
+    assert (person["square"] <= bound_units**2).all(), name
+    assert (person["cells"] <= most).all(), name
+    assert all(int(v) ** 2 <= most * bound_units**2 for v in person["l1"]), name
+    return math.sqrt(person["square"].max()) / bound_units
+
+
+def small_world(world, make_question, **changes):  # type: ignore[no-untyped-def]
+    """One quarter and one user test inside it."""
+    whole = make_question()
+    test = replace(whole.experiments[0], end=date(2024, 3, 24))
+    question = replace(whole, blocks=whole.blocks[:1], experiments=(test,))
+    return world(question=question, policy=replace(TIGHT, **changes), max_rejected=1.0, is_touch=True)
+
+
 def same_person(a: str, b: str) -> bool:
     """Ids are trimmed at load."""
     return a.strip(" ") == b.strip(" ")
 
 
-def compare(world, rows, gone, name):  # type: ignore[no-untyped-def]
-    """Largest measured L2 / C over all vectors for one removed person; asserts keys and dtypes."""
-    arms = {p: ("control", "treated")[i % 2] for i, p in enumerate([*PEOPLE, "giant"])}
+def exact(here, rows, arms):  # type: ignore[no-untyped-def]
+    """Bounded totals of a world of rows and (person, arm) pairs."""
+    events = here.write(rows or [adversarial(np.random.default_rng(0), 1)[0] | {"user_id": ""}], "events.jsonl")
+    return here.exact(here.inputs(events, here.groups(arms or [("", "control")])))
 
-    def exact(keep):  # type: ignore[no-untyped-def]
-        events = world.write(keep or [rows[0] | {"user_id": ""}], "events.jsonl")
-        people = [(p, a) for p, a in arms.items() if name is None or not same_person(p, name)]
-        return world.exact(world.inputs(events, world.groups(people or [("", "control")])))
 
-    whole = exact(rows) if gone is None else gone
-    if name is None:
-        return whole
-    less = exact([r for r in rows if not same_person(r["user_id"], name)])
-    assert whole.keys() == less.keys()
-    worst = 0.0
-    claims = {
-        (f"{p.measure} {p.blocks[0]}", v.name): v.bound_units
-        for p in plan_releases(world.question, world.policy)
+def check_full_path(here, datasets, neighbours, size):  # type: ignore[no-untyped-def]
+    """Largest L2 / C over pairs that are written and loaded twice."""
+    arms = [(p, ("control", "treated")[i % 2]) for i, p in enumerate([*PEOPLE, "giant"])]
+    plans = {
+        (f"{p.measure} {p.blocks[0]}", v.name): (p.measure, v)
+        for p in plan_releases(here.question, here.policy)
         for v in p.vectors
     }
-    for key, units in whole.items():
-        assert units.shape == less[key].shape and units.dtype == less[key].dtype == np.int64
-        moved = [int(x) - int(y) for x, y in zip(units, less[key], strict=True)]
-        assert sum(m * m for m in moved) <= claims[key] ** 2, (key, name)
-        assert all(m >= 0 for m in moved), (key, name)
-        worst = max(worst, math.sqrt(sum(m * m for m in moved)) / claims[key])
-    return worst
-
-
-def check_pairs(world, make_question, datasets, neighbours, size):  # type: ignore[no-untyped-def]
-    """Returns the largest L2 / C seen, so that the test can tell that it pushed against the bound."""
-    whole = make_question()
-    test = replace(whole.experiments[0], end=date(2024, 3, 24))
-    question = replace(whole, blocks=whole.blocks[:1], experiments=(test,))
-    here = world(question=question, policy=TIGHT, max_rejected=1.0, is_touch=True)
     worst = 0.0
     for seed in range(datasets):
         rng = np.random.default_rng(seed)
         rows = adversarial(rng, size)
-        whole = compare(here, rows, None, None)
-        for name in ["giant", *rng.choice(PEOPLE, neighbours - 1, replace=False)]:
-            worst = max(worst, compare(here, rows, whole, str(name)))
+        whole = exact(here, rows, arms)
+        assert whole.keys() == plans.keys()
+        for name in ["giant", *map(str, rng.choice(PEOPLE, neighbours - 1, replace=False))]:
+            less = exact(
+                here,
+                [r for r in rows if not same_person(r["user_id"], name)],
+                [(p, a) for p, a in arms if not same_person(p, name)],
+            )
+            assert whole.keys() == less.keys()
+            for key, units in whole.items():
+                measure, v = plans[key]
+                assert units.shape == less[key].shape == (v.cells,)
+                assert units.dtype == less[key].dtype == np.int64
+                most = touched_cells(measure, v.name, v.cells)
+                worst = max(worst, check_claims(units - less[key], v.bound_units, most, (key, name)))
     return worst
 
 
+@dataclass
+class Probe:
+    """Stands where the measures expect `People`; keeps what each statement found per person."""
+
+    people: People
+    found: list[pd.DataFrame] = field(default_factory=list)
+
+    @property
+    def conversion_is_touch(self) -> bool:
+        return self.people.conversion_is_touch
+
+    def keep(self, name: str, statement: Statement) -> None:
+        self.people.keep(name, statement)
+
+    def drop(self, name: str) -> None:
+        self.people.drop(name)
+
+    def vector(self, statement: Statement, cells: int) -> np.ndarray:
+        self.found.append(pd.DataFrame(dict(self.people.engine.rows(statement))))
+        return np.zeros(cells, dtype=np.int64)
+
+
+@contextmanager
+def per_person(monkeypatch) -> Iterator[None]:  # type: ignore[no-untyped-def]
+    """The measures group by person and cell in their last step, instead of by cell."""
+
+    def by_person(table):  # type: ignore[no-untyped-def]
+        return table.group_by(["person", "cell"]).agg(x=total(table.x))
+
+    with monkeypatch.context() as patch:
+        for module in MEASURES:
+            patch.setattr(module, "totals", by_person)
+            module.statement.cache_clear()
+        yield
+    for module in MEASURES:
+        module.statement.cache_clear()
+
+
+def person_vectors(here, rows, arms):  # type: ignore[no-untyped-def]
+    """(measure, vector) -> frame (who, cell, x); `who` is the keyed hash, or '' for people without consent."""
+    inputs = here.inputs(here.write(rows, "events.jsonl"), here.groups(arms))
+    out = {}
+    with load_people(inputs, here.question, LoadSettings(NOW, here.root / "raw", SECRET)) as everybody:
+        (people,) = everybody.each()
+        names = pd.DataFrame(dict(people.engine.rows(sql(loaded("keys"))))).set_index("person")["user_key"]
+        for plan in plan_releases(here.question, here.policy):
+            probe = Probe(people)
+            exact_vectors(plan, probe, here.policy, here.question)  # type: ignore[arg-type]
+            for v, found in zip(plan.vectors, probe.found, strict=True):
+                assert all(found[c].dtype.kind == "i" for c in ("person", "cell", "x")), (plan.measure, v.name)
+                who = found["person"].map(names).fillna("")
+                out[plan.measure, v.name] = found.assign(who=who)
+    return out
+
+
+def crowd(rng: np.random.Generator, people: int, giant: int) -> list[dict[str, str]]:
+    """Adversarial rows of `people` people, one of whom has `giant` of them, well spread over the quarter."""
+    rows = adversarial(rng, 16 * people)
+    names = [*PEOPLE, *(f"{'pü日'[i % 3]}{i}" for i in range(people - len(PEOPLE) - 1))]
+    for row in rows:
+        row["user_id"] = names[rng.integers(len(names))]
+    base = adversarial(rng, 500)
+    for i in range(giant):
+        minute = int(rng.integers(1, 60 * 24 * 87))
+        when = f"{date(2024, 1, 1) + timedelta(days=minute // 1440)}T{minute % 1440 // 60:02}:{minute % 60:02}:00Z"
+        rows.append(base[i % 500] | {"user_id": "giant", "event_id": f"g{i}", "ts": when, "consent": "true"})
+    return rows
+
+
+def check_person_by_person(here, datasets, people, giant):  # type: ignore[no-untyped-def]
+    """(pairs, {(measure, vector): largest L2 / C}) over all people of all datasets."""
+    plans = {(p.measure, v.name): v for p in plan_releases(here.question, here.policy) for v in p.vectors}
+    pairs, worst = 0, dict.fromkeys(plans, 0.0)
+    for seed in range(datasets):
+        rng = np.random.default_rng(1000 + seed)
+        rows = crowd(rng, people, giant if seed == 0 else giant // 20)
+        ids = sorted({r["user_id"].strip(" ") for r in rows})
+        side = {name: i % 2 for i, name in enumerate(ids)}
+        arms = [(name, ("control", "treated")[i // 2 % 2]) for i, name in enumerate(ids)]
+        whole = person_vectors(here, rows, arms)
+        halves = [
+            person_vectors(
+                here, [r for r in rows if side[r["user_id"].strip(" ")] == k], [a for a in arms if side[a[0]] == k]
+            )
+            for k in (0, 1)
+        ]
+        pairs += len(ids)
+        for key, v in plans.items():
+            found = whole[key]
+            assert found.empty or 0 <= found["cell"].min() <= found["cell"].max() < v.cells, key
+            most = touched_cells(key[0], v.name, v.cells)
+            worst[key] = max(worst[key], check_people(found, v.bound_units, most, key))
+            alone = pd.concat([half[key] for half in halves])
+            columns, order = ["who", "cell", "x"], ["who", "cell", "x"]
+            left = found[columns].sort_values(order, ignore_index=True)
+            right = alone[columns].sort_values(order, ignore_index=True)
+            pd.testing.assert_frame_equal(left, right, obj=str(key))
+    return pairs, worst
+
+
 def test_removing_anybody_moves_no_vector_by_more_than_its_bound(world, make_question) -> None:  # type: ignore[no-untyped-def]
-    assert check_pairs(world, make_question, datasets=6, neighbours=10, size=250) > 0.999
+    assert check_full_path(small_world(world, make_question), datasets=2, neighbours=3, size=250) > 0.999
+
+
+def test_five_hundred_people_removed_one_at_a_time(world, make_question, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    here = small_world(world, make_question)
+    with per_person(monkeypatch):
+        pairs, worst = check_person_by_person(here, datasets=5, people=102, giant=10_000)
+    assert pairs >= 500
+    slack = {key: w for key, w in worst.items() if w < 0.99}
+    assert not slack, f"the data never pushed against these bounds: {slack}"
+
+
+def test_the_claims_hold_when_cells_are_capped_instead(world, make_question, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    here = small_world(world, make_question, bounding="l0_linf")
+    with per_person(monkeypatch):
+        pairs, worst = check_person_by_person(here, datasets=1, people=40, giant=2000)
+    assert pairs >= 38 and worst["kpi", "conversions"] > 0.99
 
 
 @pytest.mark.slow
 def test_removing_anybody_of_many(world, make_question) -> None:  # type: ignore[no-untyped-def]
-    assert check_pairs(world, make_question, datasets=25, neighbours=12, size=1000) > 0.999
+    assert check_full_path(small_world(world, make_question), datasets=20, neighbours=10, size=1000) > 0.999
 
 
-def test_the_test_above_sees_a_missing_clip(world, make_question, monkeypatch) -> None:  # type: ignore[no-untyped-def]
-    """Mutant: each cell is clipped, but the vector is not scaled."""
-    from privacy import kpi  # noqa: PLC0415
-    from privacy.bounding import per_cell  # noqa: PLC0415
+@pytest.mark.parametrize("module", [kpi, journeys, media, credit, levels], ids=lambda m: m.__name__)
+def test_the_test_above_sees_a_missing_bound(world, make_question, monkeypatch, module) -> None:  # type: ignore[no-untyped-def]
+    """Mutant of every measure: cells are clipped, but the vector is not scaled."""
+    name = module.__name__.removeprefix("privacy.")
+    here = small_world(world, make_question, shares={name: 0.2})
+    monkeypatch.setattr(module, "bounded", lambda rows, bound, cells, l0=0: per_cell(rows, bound))
+    with per_person(monkeypatch), pytest.raises(AssertionError, match=name):
+        check_person_by_person(here, datasets=1, people=30, giant=300)
 
-    kpi.statement.cache_clear()
-    monkeypatch.setattr(kpi, "bounded", lambda rows, bound, cells: per_cell(rows, bound))
-    with pytest.raises(AssertionError, match="kpi"):
-        check_pairs(world, make_question, datasets=1, neighbours=1, size=250)
-    kpi.statement.cache_clear()
+
+@pytest.mark.parametrize("name", ["trials", "diagnostics"])
+def test_the_test_above_sees_a_wrong_bound(world, make_question, monkeypatch, name) -> None:  # type: ignore[no-untyped-def]
+    """Mutant of the measures whose vectors fit by construction: C stands for one cell, and nothing is scaled."""
+    here = small_world(world, make_question, shares={name: 0.2})
+    monkeypatch.setattr(trials, "BOUND_UNITS", trials.ONE)
+    monkeypatch.setattr(diagnostics, "PEOPLE_UNITS", 10**6)
+    for module in (trials, diagnostics):
+        monkeypatch.setattr(module, "bounded", lambda rows, bound, cells, l0=0: per_cell(rows, bound))
+    with per_person(monkeypatch), pytest.raises(AssertionError, match=name):
+        check_person_by_person(here, datasets=1, people=30, giant=300)
 
 
 def test_every_bound_is_a_whole_number_of_units() -> None:

@@ -10,7 +10,8 @@ import pytest
 
 from contracts.errors import ConfigError
 from mmm.fit import RunFlags
-from privacy.policy import PositionWeights, PrivacyPolicy, TimeDecay
+from privacy.policy import PrivacyPolicy
+from privacy.rules import PositionWeights, TimeDecay
 from workflow.config import load, parse
 
 BASE: dict[str, Any] = {"project": {"id": "abcd"}, "inputs": {"events": {"path": "events.csv"}}}
@@ -51,6 +52,7 @@ CASES = [
     (("privacy", "credit", "rules", "a"), {"kind": "shapley"}, r"credit.rules.a\] kind is 'shapley'; use 'time_decay'"),
     (("privacy", "credit", "rules", "a"), {"kind": "time_decay", "first": 0.4},
      r"credit.rules\] a: first is no parameter of 'time_decay', which takes half_life_days; remove it"),
+    (("privacy", "levels", "quarter_bounds"), 0.5, r"\[privacy.levels\] quarter_bounds is 0.5; it must be 1"),
     (("model", "draws"), "many", r"\[model\] draws is 'many'; write a whole number"),
 ]  # fmt: skip
 
@@ -110,4 +112,11 @@ def test_the_defaults_are_those_of_the_room() -> None:
     assert (policy.media, policy.credit, policy.journeys, policy.kpi) == (
         room.media, room.credit, room.journeys, dict(room.kpi),
     )  # fmt: skip
-    assert policy.share_nano("media") == policy.share_nano("credit") == 0
+    assert policy.share_nano("media") == policy.share_nano("credit") == policy.share_nano("levels") == 0
+
+
+def test_declared_regions_reach_the_room() -> None:
+    policy = parse(
+        broken("privacy", "levels", value={"regions": {"coast": ["a", "b"]}, "nation": 0.4})
+    ).privacy.policy()
+    assert dict(policy.levels.regions) == {"coast": ("a", "b")} and policy.levels.nation == 0.4

@@ -1,0 +1,61 @@
+"""v_levels from two release files, through the warehouse."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime
+
+import duckdb
+import pandas as pd
+import pytest
+
+from contracts.release import Release
+from contracts.tables import BY_NAME
+from workflow.artifacts import Artifact
+from workflow.views_out import levels_view
+from workflow.warehouse import Content, build
+
+WEEKS = (date(2024, 1, 1), date(2024, 1, 8))
+
+
+def release(measure: str, rows: list[tuple], columns: list[str]) -> Release:  # type: ignore[type-arg]
+    """A release with made-up figures."""
+    return Release(
+        f"{measure}-1", measure, "quarter-2024-01-01", WEEKS[0], date(2024, 3, 31), pd.DataFrame(rows, columns=columns),
+        (), 0.1, 1.0, 1e-6, {"spec": {"regions": {}}},
+    )  # type: ignore[arg-type]  # fmt: skip
+
+
+@pytest.fixture
+def releases() -> tuple[Release, Release]:
+    kpi = [("conversions", g, w, "conversions", v, 4.0) for g, v in (("a", 10.0), ("b", 20.0)) for w in WEEKS]
+    levels = [("nation:conversions", "nation", "nation", w, "conversions", 36.0, 1.0) for w in WEEKS]
+    levels += [("quarter:conversions", "quarter", g, None, "conversions", 55.0, 9.0) for g in ("a", "b")]
+    return (
+        release("kpi", kpi, ["vector", "geo", "week", "metric", "value", "variance"]),
+        release("levels", levels, ["vector", "level", "area", "week", "metric", "value", "variance"]),
+    )
+
+
+def artifact() -> Artifact:
+    now = datetime(2024, 4, 1, tzinfo=UTC).replace(tzinfo=None)
+    fields = dict.fromkeys(Artifact.__dataclass_fields__, "") | {"run_id": "run", "finished_at": now}
+    return Artifact(**fields)  # type: ignore[arg-type]
+
+
+def test_levels_are_shown_as_released_and_made_consistent(releases, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    frame = levels_view(releases, artifact())
+    assert set(BY_NAME["v_levels"].names) <= set(frame.columns) and len(frame) == 2 * 3 + 2
+    nation = frame[frame["level"] == "nation"].iloc[0]
+    # z = (10, 20, 36), D = (4, 4, 1): the sum of the geos has variance 8, so the nation is (30/8 + 36) / (1/8 + 1)
+    assert nation["value"] == 36 and nation["consistent"] == pytest.approx((30 / 8 + 36) / (1 / 8 + 1))
+    assert nation["consistent_variance"] == pytest.approx(8 / 9)
+    whole = frame[frame["level"] == "quarter"]
+    assert whole["consistent"].isna().all() and whole["value"].tolist() == [55.0, 55.0]
+    assert set(frame["release_id"]) == {"kpi-1;levels-1"}
+    build(tmp_path / "w.duckdb", tmp_path / "tables", Content({"v_levels": frame}, None, {}))
+    with duckdb.connect(str(tmp_path / "w.duckdb"), read_only=True) as con:
+        assert con.execute("SELECT count(*), count(week), count(consistent) FROM v_levels").fetchone() == (8, 6, 6)
+
+
+def test_without_levels_the_view_is_empty(releases) -> None:  # type: ignore[no-untyped-def]
+    assert levels_view(releases[:1], artifact()).empty
