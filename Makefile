@@ -3,6 +3,7 @@ SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.plumb-installed
+SPARK := $(VENV)/.plumb-spark
 
 .PHONY: help env demo test test-all bench lint lock clean
 
@@ -15,13 +16,17 @@ $(STAMP): requirements.lock pyproject.toml env.sh
 	@bash env.sh $(VENV)
 	@touch $@
 
+$(SPARK): requirements-spark.lock $(STAMP)
+	@bash env.sh $(VENV) spark
+	@touch $@
+
 demo: $(STAMP)  ## simulate a world, run the whole job on it, say where the explorer is
 	@$(BIN)/plumb demo demo
 
-test: lint  ## linters, types, import directions and the fast tests
+test: lint $(SPARK)  ## linters, types, import directions and the fast tests
 	@$(BIN)/python -m pytest
 
-test-all: lint  ## the same and the slow statistical tests
+test-all: lint $(SPARK)  ## the same and the slow statistical tests
 	@$(BIN)/python -m pytest -m 'slow or not slow'
 
 lint: $(STAMP)  ## ruff, mypy, import-linter
@@ -33,9 +38,11 @@ lint: $(STAMP)  ## ruff, mypy, import-linter
 bench: $(STAMP)  ## speed, as ratios side by side in one run
 	@$(BIN)/python -m benchmarks
 
-lock: $(STAMP)  ## resolve requirements.lock again (needs uv)
-	@uv pip compile --quiet --python-version 3.12 --extra dev --generate-hashes --no-emit-index-url \
-	    --no-header --no-annotate pyproject.toml -o requirements.lock
+COMPILE := uv pip compile --quiet --python-version 3.12 --generate-hashes --no-emit-index-url --no-header --no-annotate
+
+lock:  ## resolve the two lock files again (needs uv)
+	@$(COMPILE) --extra dev pyproject.toml -o requirements.lock
+	@$(COMPILE) --extra dev --extra spark pyproject.toml -o requirements-spark.lock -c requirements.lock
 
 clean:  ## remove the environment and the demo workspace
 	@rm -rf $(VENV) demo

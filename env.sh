@@ -29,11 +29,21 @@ if ! new_enough "$venv/bin/python"; then
     fi
 fi
 
+lock=requirements.lock
+if [ "${2:-}" = spark ]; then
+    if ! command -v java >/dev/null 2>&1; then
+        echo "No Java on this machine: the tests of the Spark engine will be skipped." >&2
+        exit 0
+    fi
+    lock=requirements-spark.lock
+    echo "Adding PySpark for the tests of the Spark engine..." >&2
+fi
+
 echo "Installing the locked libraries into ${venv} (a few minutes the first time)..." >&2
 if command -v uv >/dev/null 2>&1; then
-    uv pip install --quiet --python "$venv/bin/python" --require-hashes -r requirements.lock
+    uv pip install --quiet --python "$venv/bin/python" --require-hashes -r "$lock"
     uv pip install --quiet --python "$venv/bin/python" --no-deps --no-build-isolation -e .
 else
-    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes -r "$lock"
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 fi

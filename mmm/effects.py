@@ -39,7 +39,8 @@ class Contributions:
     slope: np.ndarray  # (D,) d total / d log spend, KPI units
 
 
-def _thin(posterior: Posterior, draws: int) -> np.ndarray:
+def thinned(posterior: Posterior, draws: int) -> np.ndarray:
+    """Positions of up to `draws` draws, evenly spread over the chains."""
     return np.linspace(0, posterior.draws - 1, min(draws, posterior.draws)).astype(int)
 
 
@@ -50,13 +51,23 @@ def _factors(panel: Panel, posterior: Posterior, structural_sd: float) -> np.nda
     get wrong, which the draws inside one family cannot show (decision 0005).
     """
     rng = np.random.default_rng(posterior.seed)
-    mean, sd = panel.scale_back
-    clipping = np.maximum(rng.normal(mean, sd, posterior.draws), 1.0) if sd > 0 else np.full(posterior.draws, mean)
+    clipping = _clipping(panel, posterior, rng)
     unit = rng.standard_normal((posterior.draws, len(posterior.channels)))
     return clipping[:, None] * np.exp(structural_sd * unit - structural_sd**2 / 2)
 
 
-def _params(posterior: Posterior, picked: np.ndarray) -> Params:
+def scale_factor(panel: Panel, posterior: Posterior) -> np.ndarray:
+    """What undoes the clipped mass, (D,): the same draws as in every effect."""
+    return _clipping(panel, posterior, np.random.default_rng(posterior.seed))
+
+
+def _clipping(panel: Panel, posterior: Posterior, rng: np.random.Generator) -> np.ndarray:
+    mean, sd = panel.scale_back
+    return np.maximum(rng.normal(mean, sd, posterior.draws), 1.0) if sd > 0 else np.full(posterior.draws, mean)
+
+
+def thinned_params(posterior: Posterior, picked: np.ndarray) -> Params:
+    """Nonlinear parameters of the draws at `picked`."""
     return Params(**{name: posterior.flat(name)[picked] for name in Params._fields})
 
 
@@ -64,7 +75,7 @@ def contributions(
     panel: Panel, spec: ModelSpec, posterior: Posterior, draws: int = CELL_DRAWS
 ) -> Iterator[Contributions]:
     """Yields each paid channel's draws in turn, so that no more than one channel's cells are in memory."""
-    picked = _thin(posterior, draws)
+    picked = thinned(posterior, draws)
     factor = _factors(panel, posterior, spec.structural_sd)[picked]
     design = build_design(panel, spec)
     deviations = posterior.deviations()[picked]
@@ -73,7 +84,7 @@ def contributions(
         for c, channel in enumerate(design.channels):
             if not design.paid[c]:
                 continue
-            unit, elasticity = jax.device_get(respond(_params(posterior, picked), c))
+            unit, elasticity = jax.device_get(respond(thinned_params(posterior, picked), c))
             size = factor[:, c] * posterior.flat("theta")[picked][:, c]
             local = 1.0 + deviations[:, :, c]
             cells = size[:, None, None] * unit * local[:, :, None]
@@ -114,7 +125,7 @@ def lift_draws(panel: Panel, spec: ModelSpec, posterior: Posterior, terms: Seque
     with jax.enable_x64(True):
         lift = jax.device_get(
             jax.jit(lambda p: jax.lax.map(lambda q: media_response(design, q).lift, p, batch_size=50))(
-                _params(posterior, everything)
+                thinned_params(posterior, everything)
             )
         )
     local = 1.0 + posterior.deviations()[:, :, design.lifts.channel]  # (D, G, K)
@@ -136,7 +147,7 @@ def channel_effects(panel: Panel, spec: ModelSpec, posterior: Posterior) -> pd.D
         full = totals[:, part.index]
         ratio = part.slope / part.cells.sum(axis=(1, 2))
         frames.append(_scope(part.channel, "total", [None], [None], full[:, None], spend.sum()[None], kpi.sum()[None],
-                             rate, full[_thin(posterior, CELL_DRAWS)][:, None] * ratio[:, None]))  # fmt: skip
+                             rate, full[thinned(posterior, CELL_DRAWS)][:, None] * ratio[:, None]))  # fmt: skip
         by_geo, by_week = part.cells.sum(axis=2), part.cells.sum(axis=1)
         frames.append(
             _scope(part.channel, "geo", panel.geos, [None] * len(panel.geos), by_geo, spend.sum(1), kpi.sum(1), rate)
@@ -191,7 +202,7 @@ def _scope(
 
 def steady_response(panel: Panel, spec: ModelSpec, posterior: Posterior, draws: int = 400) -> SteadyResponse:
     """Steady response of the panel's paid channels for planning, equal weights (see `contracts.response`)."""
-    picked = _thin(posterior, draws)
+    picked = thinned(posterior, draws)
     design = build_design(panel, spec)
     paid = [i for i in range(len(design.channels)) if design.paid[i]]
     where = [panel.channels.index(design.channels[i]) for i in paid]
@@ -208,7 +219,7 @@ def steady_response(panel: Panel, spec: ModelSpec, posterior: Posterior, draws: 
     with jax.enable_x64(True):
         norm = jax.device_get(
             jax.jit(lambda p: jax.lax.map(lambda q: media_response(design, q).norm, p, batch_size=50))(
-                _params(posterior, picked)
+                thinned_params(posterior, picked)
             )
         )
     per_size = (factor * posterior.flat("theta")[picked] / norm)[:, paid]  # KPI per unit of size at saturation
@@ -249,14 +260,14 @@ def response_curves(response: SteadyResponse) -> pd.DataFrame:
 
 def fitted(panel: Panel, spec: ModelSpec, posterior: Posterior, draws: int = 200) -> tuple[np.ndarray, np.ndarray]:
     """Draws (D, G, T) of the expected baseline and of all media, KPI units, not scaled back: for checks of fit."""
-    picked = _thin(posterior, draws)
+    picked = thinned(posterior, draws)
     design = build_design(panel, spec)
     local = posterior.local.reshape(-1, *posterior.local.shape[2:])[picked]
     shared = posterior.shared.reshape(-1, posterior.shared.shape[2])[picked]
     with jax.enable_x64(True):
         base = jax.device_get(jax.vmap(lambda a, b: baseline(design, a, b))(local, shared))
         unit = jax.device_get(
-            jax.lax.map(lambda p: media_response(design, p).unit, _params(posterior, picked), batch_size=50)
+            jax.lax.map(lambda p: media_response(design, p).unit, thinned_params(posterior, picked), batch_size=50)
         )
     media = np.einsum("dc,dgtc,dgc->dgt", posterior.flat("theta")[picked], unit, 1.0 + posterior.deviations()[picked])
     return np.asarray(base), media

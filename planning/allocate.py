@@ -244,21 +244,27 @@ def _by_grid(curves: Curves, low: np.ndarray, high: np.ndarray, total: float) ->
     steps = np.linspace(0.0, free, GRID)
     table = np.array([curves.value(low + s) for s in steps]).T  # (C, GRID)
     table = np.where(low[:, None] + steps <= high[:, None] + 1e-9, table, -np.inf)
+    return low + steps[knapsack(table)]
+
+
+def knapsack(table: np.ndarray) -> np.ndarray:
+    """Steps (C,) for each channel that use up the K − 1 steps there are (or as many as can be) and sum to the largest
+    worth; `table` (C, K) is the worth of 0 to K − 1 steps, -inf where a channel may not take so many."""
+    channels, size = table.shape
     best, picks = table[0], []
-    for c in range(1, len(low)):
-        sums = np.full((GRID, GRID), -np.inf)  # [budget, given to c]
-        for k in range(GRID):
-            sums[k:, k] = best[: GRID - k] + table[c, k]
+    for c in range(1, channels):
+        sums = np.full((size, size), -np.inf)  # [budget, given to c]
+        for k in range(size):
+            sums[k:, k] = best[: size - k] + table[c, k]
         picks.append(sums.argmax(axis=1))
         best = sums.max(axis=1)
     left = int(np.flatnonzero(np.isfinite(best))[-1])
-    x = low.copy()
-    for c in range(len(low) - 1, 0, -1):
-        k = int(picks[c - 1][left])
-        x[c] += steps[k]
-        left -= k
-    x[0] += steps[left]
-    return x
+    steps = np.zeros(channels, dtype=int)
+    for c in range(channels - 1, 0, -1):
+        steps[c] = picks[c - 1][left]
+        left -= int(steps[c])
+    steps[0] = left
+    return steps
 
 
 def _walk(curves: Curves, start: np.ndarray, low: np.ndarray, high: np.ndarray, total: float) -> np.ndarray:

@@ -13,6 +13,7 @@ import pandas as pd
 
 from contracts.evidence import Credit, LiftEstimate
 from contracts.response import SteadyResponse
+from contracts.surface import DynamicResponse
 
 _TUPLES = ("evidence_ids", "treated")
 
@@ -79,6 +80,27 @@ def response_of(arrays: dict[str, np.ndarray]) -> SteadyResponse:
     """Inverse of `response_arrays`."""
     names = {name: tuple(str(v) for v in arrays[name]) for name in ("channels", "geos")}
     return SteadyResponse(**{**arrays, **names})  # type: ignore[arg-type]
+
+
+def surface_arrays(response: DynamicResponse) -> dict[str, np.ndarray]:
+    """Plain arrays of a response in time; those of its steady part are named `steady.*`. NaN: no revenue per KPI."""
+    plain = {f.name: getattr(response, f.name) for f in dataclasses.fields(response) if f.name != "steady"}
+    rate = response.revenue_per_kpi
+    plain |= {"last_period": iso(response.last_period), "revenue_per_kpi": np.nan if rate is None else rate}
+    steady = {f"steady.{name}": value for name, value in response_arrays(response.steady).items()}
+    return {name: np.array(value) for name, value in plain.items()} | steady
+
+
+def surface_of(arrays: dict[str, np.ndarray]) -> DynamicResponse:
+    """Inverse of `surface_arrays`."""
+    plain: dict[str, Any] = {name: value for name, value in arrays.items() if not name.startswith("steady.")}
+    rate = float(plain["revenue_per_kpi"])
+    plain |= {name: str(plain[name]) for name in ("currency", "kpi_name")}
+    plain |= {name: int(plain[name]) for name in ("lags", "period_days")}
+    plain["last_period"] = date.fromisoformat(str(plain["last_period"]))
+    plain["revenue_per_kpi"] = None if np.isnan(rate) else rate
+    steady = {name.removeprefix("steady."): v for name, v in arrays.items() if name.startswith("steady.")}
+    return DynamicResponse(steady=response_of(steady), **plain)
 
 
 def iso(value: date) -> str:

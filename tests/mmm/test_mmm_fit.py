@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from datetime import timedelta
 
 import numpy as np
 import pytest
@@ -23,6 +24,8 @@ from mmm.effects import (
 from mmm.fit import RunFlags, fit
 from mmm.posterior import Posterior
 from mmm.spec import LogNormalPrior, ModelSpec
+from mmm.surface import dynamic_response
+from planning.surface import build_surface, evaluate
 
 SPEC = ModelSpec(yearly_terms=1)
 FLAGS = RunFlags(chains=2, warmup=100, pilot=100, draws=300, doublings=0)
@@ -83,11 +86,11 @@ def test_the_marginal_roi_is_the_derivative_of_the_curve(world):
     import jax
 
     from mmm.collapse import media_response
-    from mmm.effects import _params
+    from mmm.effects import thinned_params
 
     picked = np.array([3])
     with jax.enable_x64(True):
-        params = jax.tree.map(lambda a: a[0], _params(result.posterior, picked))
+        params = jax.tree.map(lambda a: a[0], thinned_params(result.posterior, picked))
         base, up = media_response(design, params), media_response(bumped, params)
     numeric = (np.asarray(up.norm) / np.asarray(base.norm) - 1) / 0.01
     assert np.allclose(np.asarray(base.elasticity).sum(axis=(0, 1)), numeric, rtol=0.02)
@@ -103,12 +106,12 @@ def test_steady_response_equals_the_model_at_a_steady_spend(world):
     import jax
 
     from mmm.collapse import media_response
-    from mmm.effects import _params, _thin
+    from mmm.effects import thinned, thinned_params
 
-    picked = _thin(result.posterior, 50)
+    picked = thinned(result.posterior, 50)
     flat = dataclasses.replace(flat, past=flat.past * scale[:, None, None])
     with jax.enable_x64(True):
-        one = jax.tree.map(lambda a: a[4], _params(result.posterior, picked))
+        one = jax.tree.map(lambda a: a[4], thinned_params(result.posterior, picked))
         there, here = jax.device_get((media_response(flat, one), media_response(design, one)))
     per_period = np.asarray(there.unit[:, -1] * there.norm / here.norm * one.theta)
     local = 1 + result.posterior.deviations()[picked][4]
@@ -117,6 +120,22 @@ def test_steady_response_equals_the_model_at_a_steady_spend(world):
     blurred, plain = (total_draws(panel, result.posterior, sd)[picked][4] for sd in (SPEC.structural_sd, 0.0))
     clipping = plain / result.posterior.flat("theta")[picked][4]
     assert np.allclose(factor[0], blurred / plain * clipping)
+
+
+def test_the_response_in_time_gives_the_fitted_media_back(world):
+    """Fed with the panel's own last periods as a plan, and what was before as in flight, it is the model's fit."""
+    panel, _, _, result, _ = world
+    response = dynamic_response(panel, SPEC, result.posterior, draws=50)
+    periods, design = 8, build_design(panel, SPEC)
+    earlier = design.exposure[:, -periods - response.lags + 1 : -periods]
+    assert np.allclose(response.recent, design.exposure[:, -response.lags + 1 :])
+    start = panel.weeks[-1] + timedelta(days=panel.period_days)
+    surface = build_surface(dataclasses.replace(response, recent=earlier), start, periods)
+    found = evaluate(surface, panel.spend[:, -periods:].transpose(1, 0, 2))
+    whole = (found.plan + found.in_flight)[:, :, :periods]
+    for part in contributions(panel, SPEC, result.posterior, draws=50):
+        c = response.channels.index(part.channel)
+        assert np.allclose(whole[c], part.cells.sum(axis=1)[:, -periods:], rtol=1e-6)
 
 
 def test_curves_rise_and_mark_what_was_observed(world):
