@@ -61,7 +61,7 @@ def bounded_totals(job: Job, rules: PrivacyPolicy, raw: Path) -> tuple[tuple[Rel
     inputs = replace(people_inputs(job), assignments=None)
     settings = LoadSettings(datetime.now(UTC), raw, b"0" * 32)
     with load_people(inputs, asked, settings) as crowd:
-        return plans, exact_totals(plans, crowd, rules, asked)
+        return plans, {p.release_id: exact_totals(p, crowd, rules, asked) for p in plans}
 
 
 def release_of(
