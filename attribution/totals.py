@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from attribution.tables import Journeys, read_journeys
+from attribution.tables import Cells, Journeys, read_journeys
 from contracts.errors import ContractError
 from contracts.release import Release
 
@@ -38,47 +38,48 @@ class TotalsGap:
     in_sd: float  # gap / sd; 0 where both are exact and equal
 
 
-def _split(
-    table: str, value: np.ndarray, variance: np.ndarray, weight: np.ndarray, touched: np.ndarray, none: np.ndarray
-) -> Sums:
-    return Sums(
-        table,
-        float((value * weight)[touched].sum()),
-        float(value[none].sum()),
-        float((variance * weight**2)[touched].sum()),
-        float(variance[none].sum()),
-    )
+def sum_weights(journeys: Journeys, table: str) -> np.ndarray:
+    """Weights (R, 2) that turn a table's cells into (with a touch, without): the flow's cells row by row."""
+    if table == "flow":
+        inner = np.zeros((*journeys.flow.cells.value.shape, 2))
+        k = len(journeys.channels)
+        inner[1:, k, 0], inner[0, k, 1] = 1.0, 1.0
+        return inner.reshape(-1, 2)
+    if table == "sets":
+        sets = journeys.sets
+        assert sets is not None
+        return np.column_stack([sets.weight * (sets.converted & (sets.size > 0)), sets.converted & (sets.size == 0)])
+    t = journeys.position if table == "position" else journeys.position_value
+    assert t is not None
+    return np.column_stack([(t.channel >= 0) & (t.position == t.length), t.channel < 0]).astype(float)
 
 
-def position_sums(journeys: Journeys, *, value: bool = False) -> Sums:
-    """Last touches, and conversions without a touch; of the currency table when `value`."""
-    t = journeys.position_value if value else journeys.position
-    if t is None:
+def cells_of(journeys: Journeys, table: str) -> Cells:
+    """Cells (R,) of one table. Raises ContractError where it was not released."""
+    if table == "flow":
+        return Cells(journeys.flow.cells.value.ravel(), journeys.flow.cells.variance.ravel())
+    found = {"position": journeys.position, "position_value": journeys.position_value, "sets": journeys.sets}[table]
+    if found is None:
         raise ContractError(
-            "this journeys release has no position_value; revenue credit needs it. Add it to the policy."
+            f"this journeys release has no {table}; give privacy.journeys.{table} a share in plumb.toml."
         )
-    last = (t.channel >= 0) & (t.position == t.length)
-    return _split("position", t.cells.value, t.cells.variance, np.ones(len(t.channel)), last, t.channel < 0)
+    return found.cells
 
 
-def flow_sums(journeys: Journeys) -> Sums:
-    """Transitions into conversion."""
-    k = len(journeys.channels)
-    into = slice(None), k
-    touched = np.arange(k + 1) > 0
-    value, variance = journeys.flow.value[into], journeys.flow.variance[into]
-    return _split("flow", value, variance, np.ones(k + 1), touched, ~touched)
+def table_sums(journeys: Journeys, table: str) -> Sums:
+    """What one table says of the conversions (position_value: of the revenue)."""
+    cells, weights = cells_of(journeys, table), sum_weights(journeys, table)
+    touched, untouched = cells.value @ weights
+    touched_variance, untouched_variance = cells.variance @ weights**2
+    return Sums(table, float(touched), float(untouched), float(touched_variance), float(untouched_variance))
 
 
 def all_sums(journeys: Journeys, *, value: bool = False) -> tuple[Sums, ...]:
     """Sums of every table that carries the metric: only position_value does for revenue."""
     if value:
-        return (position_sums(journeys, value=True),)
-    sets = journeys.sets
-    extra: tuple[Sums, ...] = ()
-    if sets is not None:
-        extra = (_split("sets", sets.cells.value, sets.cells.variance, sets.weight, sets.touched, ~sets.touched),)
-    return (position_sums(journeys), flow_sums(journeys), *extra)
+        return (table_sums(journeys, "position_value"),)
+    names = ("position", "flow") if journeys.sets is None else ("position", "flow", "sets")
+    return tuple(table_sums(journeys, name) for name in names)
 
 
 def precision_weights(variances: np.ndarray) -> np.ndarray:
@@ -94,16 +95,31 @@ def total_weights(sums: tuple[Sums, ...]) -> tuple[np.ndarray, np.ndarray]:
     return total, precision_weights(np.array([s.untouched_variance for s in sums]))
 
 
-def reconciled_total(release: Release) -> tuple[float, float]:
-    """Mean and standard deviation of the conversions of one journeys release, over all its tables."""
-    rows = release.table
-    names = (set(rows["source"].dropna()) | set(rows["target"].dropna())) if "source" in rows.columns else set()
-    journeys = read_journeys(release, sorted(str(n) for n in names - {"start", "conversion", "null", ""}))
-    sums = all_sums(journeys)
+def period_total(journeys: Journeys, *, value: bool = False) -> tuple[float, float]:
+    """Mean and variance of the total of one metric over all tables that carry it."""
+    sums = all_sums(journeys, value=value)
     weights, _ = total_weights(sums)
     variance = sum(w**2 * (s.touched_variance + s.untouched_variance) for w, s in zip(weights, sums, strict=True))
     mean = sum(w * (s.touched + s.untouched) for w, s in zip(weights, sums, strict=True))
-    return float(mean), float(np.sqrt(variance))
+    return float(mean), float(variance)
+
+
+def touched_total(journeys: Journeys) -> tuple[float, float]:
+    """Mean and variance of the reconciled conversions that had a touch."""
+    sums = all_sums(journeys)
+    total, none = total_weights(sums)
+    rows = list(zip(sums, total, none, strict=True))
+    mean = sum(t * (s.touched + s.untouched) - n * s.untouched for s, t, n in rows)
+    variance = sum(t**2 * s.touched_variance + (t - n) ** 2 * s.untouched_variance for s, t, n in rows)
+    return float(mean), float(variance)
+
+
+def reconciled_total(release: Release) -> tuple[float, float]:
+    """Mean and standard deviation of the conversions of one journeys release, over all its tables."""
+    rows = release.table
+    names = set(rows["target"].dropna()) if "target" in rows.columns else set()
+    mean, variance = period_total(read_journeys(release, sorted(str(n) for n in names - {"conversion", "null", ""})))
+    return mean, float(np.sqrt(variance))
 
 
 def gap_to_kpi(journeys: Release, kpi: Release) -> TotalsGap:

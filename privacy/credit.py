@@ -42,6 +42,7 @@ from contracts.errors import ConfigError
 from privacy.bounding import bounded, lost, totals
 from privacy.inputs import Question
 from privacy.kpi import span_events
+from privacy.paths import reduced
 from privacy.people import CONVERSION, TOUCH_KINDS, People, Statement, loaded, sql
 from privacy.policy import CLIPPED, CLIPPED_CAP, MICROS, CreditPolicy, FixedPoint, fixed_point
 from privacy.rules import CreditRule, LastNonDirect, TimeDecay
@@ -77,7 +78,8 @@ def parameters(rule: CreditRule, lookback_days: int) -> dict[str, Any]:
 
 def declared(policy: CreditPolicy) -> dict[str, Any]:
     """The declared rules and windows, JSON-ready."""
-    return {
+    path = {} if policy.path == "all" else {"path": policy.path}
+    return path | {
         "lookback_days": policy.lookback_days,
         "max_touches": policy.max_touches,
         "boundary": "the look-back window is cut at the first day of the block; no other block is read or charged",
@@ -111,7 +113,9 @@ def check_direct(question: Question, policy: CreditPolicy) -> None:
 
 
 @cache
-def touches_statement(span: Span, lookback_days: int, max_touches: int, conversion_is_touch: bool) -> Statement:
+def touches_statement(
+    span: Span, lookback_days: int, max_touches: int, conversion_is_touch: bool, path: str = "all"
+) -> Statement:
     """SQL of one row per conversion x touch that led to it (one with NULL channel where none did), of one block.
 
     Columns person, journey, micros (of the conversion), channel, position (1 .. length), length, age (days).
@@ -137,7 +141,7 @@ def touches_statement(span: Span, lookback_days: int, max_touches: int, conversi
     aged = touches.join(ended, ["person", "journey"])
     # local days can step back by one where a clock change falls on midnight
     aged = aged.mutate(age=ibis.greatest(aged.end - aged.day, 0).cast("int64"))
-    aged = aged.filter(aged.age <= lookback_days)
+    aged = reduced(aged.filter(aged.age <= lookback_days), path)
     newest = ibis.window(group_by=[aged.person, aged.journey], order_by=aged.seq.desc())
     ranked = aged.mutate(back=ibis.row_number().over(newest))
     last = ranked.filter(ranked.back < max_touches)
@@ -250,7 +254,8 @@ def exact(
     people: People, span: Span, question: Question, policy: CreditPolicy, vectors: tuple[VectorPlan, ...]
 ) -> dict[str, np.ndarray]:
     """Bounded totals per vector before noise, fixed-point units (cells,). For the mechanism and for tests only."""
-    people.keep(_TOUCHES, touches_statement(span, policy.lookback_days, policy.max_touches, people.conversion_is_touch))
+    windows = (policy.lookback_days, policy.max_touches, people.conversion_is_touch, policy.path)
+    people.keep(_TOUCHES, touches_statement(span, *windows))
     out = {v.name: people.vector(statement(spread_of(v.name, question, policy), v), v.cells) for v in vectors}
     people.drop(_TOUCHES)
     return out

@@ -75,7 +75,7 @@ def _batch_keys(
     if measure == "kpi":
         return kpi.keys(weeks, question, names)
     if measure == "journeys":
-        return journeys.keys(question.channels, policy.journeys.max_touches, names)
+        return journeys.keys(question.channels, policy.journeys.max_touches, names, policy.journeys.markov_order)
     if measure == "media":
         return media.keys(weeks, question, policy.media, names)
     if measure == "credit":
@@ -100,12 +100,20 @@ def _bounds(measure: str, policy: PrivacyPolicy) -> dict[str, Bound]:
 
 
 def _check_size(question: Question, policy: PrivacyPolicy) -> None:
-    cells = journeys.cell_count(len(question.channels), policy.journeys.max_touches)
+    order = policy.journeys.markov_order
+    cells = journeys.cell_count(len(question.channels), policy.journeys.max_touches, order)
     if cells > journeys.CELL_LIMIT:
         raise ConfigError(
             f"the journeys table would have {cells:,} cells ({len(question.channels)} channels, "
-            f"privacy.journeys.max_touches = {policy.journeys.max_touches}); at most {journeys.CELL_LIMIT:,} are "
-            "released. Lower max_touches, merge channels, or set privacy.shares.journeys = 0."
+            f"privacy.journeys.max_touches = {policy.journeys.max_touches}, markov_order = {order}); at most "
+            f"{journeys.CELL_LIMIT:,} are released. Lower markov_order or max_touches, merge channels, or set "
+            "privacy.shares.journeys = 0."
+        )
+    joined = [c for c in question.channels if order > 1 and journeys.STEP in c]
+    if joined:
+        raise ConfigError(
+            f"channel {joined[0]!r} holds {journeys.STEP!r}, which joins channels where privacy.journeys.markov_order "
+            "is above 1; rename the channel or set markov_order = 1."
         )
 
 
@@ -160,7 +168,7 @@ def _block_plan(measure: Measure, block: Block, batch: Batch, question: Question
     method = (modules | {"levels": levels})[measure].METHOD
     extra: dict[str, Any] = {"weeks": [w.isoformat() for w in weeks], "week_start": question.week_start}
     if measure == "journeys":
-        extra["max_touches"] = policy.journeys.max_touches
+        extra |= policy.journeys.declared()
     if measure == "credit":
         extra["credit"] = credit.declared(policy.credit)
     if measure == "levels":

@@ -17,6 +17,7 @@ from contracts.calendar import Block
 from contracts.errors import ConfigError
 from contracts.release import NANO
 from privacy.cadence import PACED, Batch, Cadence, batches, check_cadence
+from privacy.paths import PATHS, WHOLE_BLOCK
 from privacy.rules import CreditRule, LastNonDirect, PositionWeights, TimeDecay, is_number
 
 MEASURES = ("kpi", "journeys", "trials", "diagnostics", "reserve", "media", "credit", "levels")
@@ -29,8 +30,12 @@ MAX_MONEY = 2**50 / MICROS  # keeps every product and quotient exact, see privac
 MAX_COUNT = float(MAX_UNITS)  # above it one event would be less than one fixed-point unit
 MONEY = ("revenue", "position_value")
 MAX_CREDIT_TOUCHES = 64  # keeps value x weights below 2^52, see privacy.credit
-MAX_LOOKBACK = 98  # days; no block is longer
-CREDIT_NAMES = ("last_touch", "first_touch", "linear", "markov", "shapley", "unattributed")  # taken by other models
+MAX_LOOKBACK = WHOLE_BLOCK
+CREDIT_NAMES = (  # taken by other models
+    "last_touch", "first_touch", "linear", "position_based", "markov", "shapley", "shapley_rate", "platform_claimed",
+    "unattributed",
+)  # fmt: skip
+MAX_ORDER = 4
 MAX_CELLS_PER_PERSON = 1024
 Bounding = Literal["l2", "l0_linf"]
 BOUNDINGS = ("l2", "l0_linf")
@@ -117,6 +122,11 @@ def with_clipped(bounds: Mapping[str, Bound], part: float) -> dict[str, Bound]:
     return {**bounds, **lost}
 
 
+def _check_path(key: str, path: Any) -> None:
+    if path not in PATHS:
+        raise ConfigError(f"{key} must be one of {', '.join(PATHS)}; got {path!r}.")
+
+
 def _check_clipped(key: str, bounds: Mapping[str, Bound], part: Any) -> None:
     check_shares(f"{key}.{{}}", {name: b.share for name, b in bounds.items()} | {"clipped_share": part})
 
@@ -126,6 +136,8 @@ class JourneyPolicy:
     """Bounds of the four vectors of the journeys table. `max_touches` is the longest journey that is kept.
 
     `clipped_share` is the part of the measure's share that buys the clipped mass of each vector (0: not released).
+    `markov_order` is the number of channels in a state of the flow table; `path` and `lookback_days` say which touches
+    count (privacy.paths).
     """
 
     max_touches: int = 6
@@ -134,16 +146,28 @@ class JourneyPolicy:
     position_value: Bound = Bound(200.0, 0.15)  # currency
     sets: Bound = Bound(2.0, 0.15)  # journeys
     clipped_share: float = 0.0
+    markov_order: int = 1
+    path: str = "all"
+    lookback_days: int = WHOLE_BLOCK
 
     def __post_init__(self) -> None:
-        if not (isinstance(self.max_touches, int) and 1 <= self.max_touches <= 50):
-            raise ConfigError(f"privacy.journeys.max_touches must be an integer from 1 to 50; got {self.max_touches}.")
+        for name, most in (("max_touches", 50), ("markov_order", MAX_ORDER), ("lookback_days", MAX_LOOKBACK)):
+            value = getattr(self, name)
+            if not (isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= most):
+                raise ConfigError(f"privacy.journeys.{name} must be an integer from 1 to {most}; got {value}.")
+        _check_path("privacy.journeys.path", self.path)
         _check_bounds("privacy.journeys", self.tables())
         _check_clipped("privacy.journeys", self.tables(), self.clipped_share)
 
     def vectors(self) -> dict[str, Bound]:
         """Every vector of a release: the tables, then their clipped mass where it is bought."""
         return with_clipped(self.tables(), self.clipped_share)
+
+    def declared(self) -> dict[str, Any]:
+        """What a journey is, JSON-ready, for the release's id; a setting that changes nothing is not named."""
+        out: dict[str, Any] = {"max_touches": self.max_touches}
+        usual = {"markov_order": 1, "path": "all", "lookback_days": WHOLE_BLOCK}
+        return out | {n: getattr(self, n) for n, plain in usual.items() if getattr(self, n) != plain}
 
     def tables(self) -> dict[str, Bound]:
         """The four tables in order."""
@@ -249,8 +273,8 @@ def _default_rules() -> Mapping[str, CreditRule]:
 class CreditPolicy:
     """Per-person credit rules, declared before a release. Every rule gets an equal part of each metric's share.
 
-    A touch counts when it lies at most `lookback_days` local days before the conversion and is among the last
-    `max_touches` of its journey.
+    A touch counts when it lies at most `lookback_days` local days before the conversion, `path` keeps it
+    (privacy.paths) and it is among the last `max_touches` of its journey.
     """
 
     lookback_days: int = 30
@@ -259,8 +283,10 @@ class CreditPolicy:
     revenue: Bound = Bound(200.0, 0.35)  # currency
     clipped_share: float = 0.05
     rules: Mapping[str, CreditRule] = field(default_factory=_default_rules)
+    path: str = "all"
 
     def __post_init__(self) -> None:
+        _check_path("privacy.credit.path", self.path)
         for name, most in (("lookback_days", MAX_LOOKBACK), ("max_touches", MAX_CREDIT_TOUCHES)):
             value = getattr(self, name)
             if not (isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= most):

@@ -225,7 +225,7 @@ def exact_vectors(
     if plan.measure == "kpi":
         return kpi.exact(people, here, plan.vectors)
     if plan.measure == "journeys":
-        return journeys.exact(people, here, len(question.channels), policy.journeys.max_touches, plan.vectors)
+        return journeys.exact(people, here, len(question.channels), policy.journeys, plan.vectors)
     if plan.measure == "media":
         return media.exact(people, here, question, policy.media, plan.vectors)
     if plan.measure == "credit":

@@ -17,6 +17,7 @@ from workflow.config_base import Name, Section, Share
 from workflow.config_errors import sentence
 from workflow.config_privacy import Privacy
 
+CreditModel = Literal["last_touch", "first_touch", "linear", "position_based", "markov", "shapley", "shapley_rate"]
 Family = Literal["prospecting", "retargeting", "brand_search", "affiliate", "email", "offline", "other"]
 Currency = Annotated[str, Field(pattern=r"^[A-Z]{3}$")]
 RESERVED_GEOS = (OTHER_GEO,)
@@ -129,6 +130,12 @@ class PanelInput(Section):
         return self
 
 
+class ClaimsInput(TableInput):
+    """What platforms claim for themselves; `channels` says which declared channel their names are, "" for none."""
+
+    channels: dict[str, str] = {}
+
+
 class Inputs(Section):
     """Where the input tables lie."""
 
@@ -140,6 +147,8 @@ class Inputs(Section):
     identity: TableInput | None = None  # device -> person
     not_identifiers: list[Name] = []  # columns of people's files that look like identifiers and are none
     experiments: TableInput | None = None
+    platform_claims: ClaimsInput | None = None
+    billing: TableInput | None = None
     panel: PanelInput | None = None
 
 
@@ -169,6 +178,30 @@ class Model(Section):
     doublings: Annotated[int, Field(ge=0, le=5)] = 3
 
 
+class PositionBased(Section):
+    """Relative weights of the first touch, of all between together, and of the last one."""
+
+    first: Share = 0.4
+    middle: Share = 0.2
+    last: Share = 0.4
+
+
+class Attribution(Section):
+    """Credit models that are worked out from the released journeys; rules of [privacy.credit] come beside them."""
+
+    models: Annotated[list[CreditModel], Field(min_length=1)] = [
+        "last_touch", "first_touch", "linear", "position_based", "markov", "shapley",
+    ]  # fmt: skip
+    position_based: PositionBased = PositionBased()
+
+    @field_validator("models")
+    @classmethod
+    def _once(cls, value: list[str]) -> list[str]:
+        if len(set(value)) != len(value):
+            raise ValueError("list every model once")
+        return value
+
+
 class Planning(Section):
     """Defaults of `plumb plan`; `budget` is currency per week over all geos and channels, today's spend if absent."""
 
@@ -187,6 +220,7 @@ class Config(Section):
     channels: dict[str, Channel] = {}
     experiments: dict[str, ExperimentDesign] = {}
     model: Model = Model()
+    attribution: Attribution = Attribution()
     planning: Planning = Planning()
 
     @field_validator("channels")
@@ -202,6 +236,11 @@ class Config(Section):
             raise ValueError("both [inputs.panel] and [inputs.events] are given; keep one of them")
         if self.inputs.panel is None and self.inputs.events is None:
             raise ValueError("neither [inputs.events] nor [inputs.panel] is given; name one of them")
+        for name in ("platform_claims", "billing"):
+            if self.inputs.panel is not None and getattr(self.inputs, name) is not None:
+                raise ValueError(
+                    f"[inputs.{name}] is compared with released credit, which a panel has none of; remove it"
+                )
         return self
 
     def part(self, *sections: str) -> dict[str, Any]:

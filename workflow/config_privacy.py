@@ -7,7 +7,18 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from privacy.cadence import PACED, Cadence, Part
-from privacy.policy import Bound, CreditPolicy, JourneyPolicy, LevelPolicy, MediaPolicy, PrivacyPolicy, TrialPolicy
+from privacy.paths import PATHS
+from privacy.policy import (
+    MAX_LOOKBACK,
+    MAX_ORDER,
+    Bound,
+    CreditPolicy,
+    JourneyPolicy,
+    LevelPolicy,
+    MediaPolicy,
+    PrivacyPolicy,
+    TrialPolicy,
+)
 from privacy.rawzone import DEFAULT_DAYS
 from privacy.rules import CreditRule, LastNonDirect, PositionWeights, TimeDecay
 from workflow.config_base import Name, Section, Share
@@ -71,6 +82,9 @@ class JourneyBounds(Section):
     position_value: Bounded = _bounded(_POLICY.journeys.position_value)
     sets: Bounded = _bounded(_POLICY.journeys.sets)
     clipped_share: Share = _POLICY.journeys.clipped_share
+    markov_order: Annotated[int, Field(ge=1, le=MAX_ORDER)] = _POLICY.journeys.markov_order
+    path: Literal[PATHS] = _POLICY.journeys.path  # type: ignore[valid-type]
+    lookback_days: Annotated[int, Field(ge=1, le=MAX_LOOKBACK)] = _POLICY.journeys.lookback_days
 
 
 class TrialBounds(Section):
@@ -175,6 +189,7 @@ class CreditBounds(Section):
     revenue: Bounded = _bounded(_POLICY.credit.revenue)
     clipped_share: Share = _POLICY.credit.clipped_share
     rules: dict[str, CreditRuleTable] = {}
+    path: Literal[PATHS] = _POLICY.credit.path  # type: ignore[valid-type]
 
     def policy(self) -> CreditPolicy:
         """As the privacy room reads it."""
@@ -186,6 +201,7 @@ class CreditBounds(Section):
             self.revenue.policy(),
             self.clipped_share,
             rules,
+            self.path,
         )
 
 
@@ -224,6 +240,9 @@ class Privacy(Section):
                 journeys.position_value.policy(),
                 journeys.sets.policy(),
                 journeys.clipped_share,
+                journeys.markov_order,
+                journeys.path,
+                journeys.lookback_days,
             ),
             trials=TrialPolicy(self.trials.visits, self.trials.conversions, self.trials.revenue),
             cadence={measure: self.cadence.cadence(measure) for measure in PACED},

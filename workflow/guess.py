@@ -21,6 +21,7 @@ from workflow.tables_in import is_weekly
 
 PEOPLE = ("events", "assignments", "identity")
 PUBLIC = ("spend", "controls", "experiments")
+BESIDE = {"platform_claims": "claims", "billing": "billing"}  # input -> the stem of its standard files
 FORMATS = ("parquet", "csv", "json")  # preferred first when one stem exists in several
 MOST_ARMS = 24
 

@@ -16,9 +16,10 @@ from contracts.errors import ConfigError, InputError, PlumblineError
 from contracts.panel import NATIONAL
 from workflow import guess
 from workflow.artifacts import replace_text
-from workflow.config import Config, Model, Planning, parse
+from workflow.claims_in import claim_labels, guess_channel
+from workflow.config import Attribution, Config, Model, Planning, parse
 from workflow.config_privacy import Privacy
-from workflow.files_in import TextTable, header
+from workflow.files_in import TextTable, header, resolve
 from workflow.paths import Workspace, ensure_secret
 
 OFF = {
@@ -29,6 +30,9 @@ OFF = {
 JOURNEY_NOTES = {
     "max_touches": "longer journeys keep their last touches",
     "clipped_share": "part that buys what the bounds of these tables take, as one number each; 0: not released",
+    "markov_order": "channels that the Markov model remembers, 1 to 4; declared before the release",
+    "path": "all, first_of_run, last_of_run, first_of_channel or last_of_channel; see docs/attribution.md",
+    "lookback_days": "touches longer before the conversion do not count; 98: all of the quarter",
 }
 HEAD = """Plumbline workspace. Every value below is in force as written; edit what you know better.
 `plumb check` tells what is wrong, `plumb run` does everything that is out of date."""
@@ -107,6 +111,7 @@ def plan_entries(root: Path, given: dict[str, Any], notes: list[str]) -> list[En
     channels = tuple(panel.spend) if panel else found.channels
     out = _project(root, found, panel)
     out += _inputs(root, given, paths, panel)
+    out += _claims(root, given, paths, channels, notes)
     if national:
         out += [
             Entry(("inputs", n, "columns"), "geo", _fixed(NATIONAL)) for n in _without_geo(root, given, paths, tables)
@@ -159,11 +164,11 @@ def _input_paths(root: Path, given: dict[str, Any]) -> dict[str, list[str]]:
     """Paths of each input: those already in plumb.toml, else the standard names. Events win over a panel."""
     written = given.get("inputs", {}) if isinstance(given.get("inputs", {}), dict) else {}
     out: dict[str, list[str]] = {}
-    for name in (*guess.PEOPLE, *guess.PUBLIC, "panel"):
+    for name in (*guess.PEOPLE, *guess.PUBLIC, *guess.BESIDE, "panel"):
         section = written.get(name)
         if isinstance(section, dict) and "path" in section:
             out[name] = [section["path"]] if isinstance(section["path"], str) else list(section["path"])
-        elif found := guess.standard_files(root, name):
+        elif found := guess.standard_files(root, guess.BESIDE.get(name, name)):
             out[name] = found
     if "panel" in out and "panel" not in written and ("events" in out or "events" in written):
         del out["panel"]
@@ -284,6 +289,35 @@ def _privacy(panel: guess.PanelGuess | None) -> list[Entry]:
     return out
 
 
+def _claims(
+    root: Path, given: dict[str, Any], paths: dict[str, list[str]], channels: tuple[str, ...], notes: list[str]
+) -> list[Entry]:
+    """Which channel the names in platform exports plainly are; the others are a note here and asked for by `check`."""
+    if "platform_claims" not in paths or not channels:
+        return []
+    written = given.get("inputs", {}).get("platform_claims", {}).get("channels", {})
+    try:
+        found = claim_labels(
+            resolve(root, paths["platform_claims"], "platform_claims"), _renames(given, "platform_claims")
+        )
+    except InputError as error:
+        notes.append(f"platform_claims could not be read for guesses: {error}")
+        return []
+    out, open_names = [], []
+    for names in found:
+        if any(n in written or n in channels for n in names):
+            continue
+        hit = next(((n, c) for n in names if (c := guess_channel(n, channels))), None)
+        if hit is None:
+            open_names.append(names[-2] if len(names) > 2 else names[0])
+        else:
+            out.append(Entry(("inputs", "platform_claims", "channels"), *hit, "which of your channels this name is"))
+    if open_names:
+        shown = ", ".join(repr(n) for n in dict.fromkeys(open_names))
+        notes.append(f'say which channel {shown} is in [inputs.platform_claims.channels], or "" to leave it out')
+    return out
+
+
 def _experiments(
     root: Path, given: dict[str, Any], paths: dict[str, list[str]], found: guess.PublicGuess, notes: list[str]
 ) -> list[Entry]:
@@ -306,12 +340,17 @@ def _experiments(
 
 
 def _defaults() -> list[Entry]:
-    model, planning = Model(), Planning()
+    model, planning, credit = Model(), Planning(), Attribution()
     return [
         Entry(("model",), "seed", model.seed, "the same seed and releases give the same figures"),
         Entry(("model",), "chains", model.chains),
         Entry(("model",), "warmup", model.warmup),
         Entry(("model",), "draws", model.draws, "per chain, to begin with; doubled up to three times to pass the gate"),
+        Entry(("attribution",), "models", credit.models, "from released journeys; shapley_rate can be added"),
+        *(
+            Entry(("attribution", "position_based"), part, getattr(credit.position_based, part))
+            for part in ("first", "middle", "last")
+        ),
         Entry(
             ("planning",), "max_change", planning.max_change, "a channel moves by at most this share; budget = current"
         ),

@@ -16,6 +16,7 @@ from contracts.evidence import Experiment
 from contracts.panel import Panel
 from contracts.release import Release
 from workflow.artifacts import Artifact, code_version, digest_of, file_hash, keyed_file_hash
+from workflow.claims_in import Billing, Claims, read_billing, read_claims
 from workflow.config import Config, EventsInput, TableInput, load
 from workflow.files_in import resolve
 from workflow.panel_build import check_public, from_panel, from_releases
@@ -87,6 +88,16 @@ class Job:
     def _panel_input(self) -> tuple[Panel, tuple[Path, ...]]:
         return from_panel(self.workspace.root, self.config)
 
+    @cached_property
+    def claims(self) -> Claims | None:
+        """What platforms claim for themselves; None without such an input."""
+        return read_claims(self.workspace.root, self.config, self.public.channels)
+
+    @cached_property
+    def billing(self) -> Billing | None:
+        """Totals of the books; None without such an input."""
+        return read_billing(self.workspace.root, self.config)
+
     @property
     def has_spend(self) -> bool:
         """Whether there is spend to put beside the KPI."""
@@ -103,6 +114,7 @@ class Job:
             _ = (self._panel_input, self.experiments)
         else:
             check_public(self.config, self.public)
+            _ = (self.claims, self.billing)
 
     @cached_property
     def panel(self) -> Panel:
@@ -128,7 +140,7 @@ class Job:
         for name in PEOPLE:
             for path in self.files(name):
                 out[f"{name}:{path.name}"] = keyed_file_hash(path, self.secret)
-        for name in ("spend", "controls", "experiments", "panel"):
+        for name in ("spend", "controls", "experiments", "platform_claims", "billing", "panel"):
             for path in self.files(name):
                 out[f"{name}:{path.name}"] = file_hash(path)
         return out

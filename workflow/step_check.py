@@ -25,7 +25,9 @@ def _settings(job: Job) -> object:
 
 def _build(job: Job, draft: Draft, report: Report) -> Made:
     rows: list[dict[str, object]] = []
-    for name in ("events", "spend", "controls", "assignments", "identity", "experiments", "panel"):
+    for name in (
+        "events", "spend", "controls", "assignments", "identity", "experiments", "platform_claims", "billing", "panel",
+    ):  # fmt: skip
         if job.section(name) is not None:
             rows.append(_row("input_contract", name, "pass", f"{name} keeps its contract"))
     if job.panel_door:
@@ -56,6 +58,8 @@ STEP = Step(
         "privacy",
         "workflow.step_check",
         "workflow.tables_in",
+        "workflow.claims_in",
+        "workflow.claims_formats",
         "workflow.files_in",
         "workflow.panel_build",
     ),

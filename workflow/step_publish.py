@@ -24,6 +24,7 @@ from contracts.errors import WorkspaceError
 from contracts.tables import BY_NAME
 from workflow.artifacts import Artifact, Draft, file_hash, find, replace_text
 from workflow.codec import read_arrays, response_of
+from workflow.credit_views import credit_history, credit_view, parity_checks, parity_view
 from workflow.job import Job
 from workflow.progress import Report
 from workflow.step_fit import model_version
@@ -113,17 +114,24 @@ def _build(job: Job, draft: Draft, report: Report) -> Made:
         content = Content(with_saved(made, views(saved, draws)), response, _meta(job, artifacts, saved))
         build(job.workspace.warehouse, job.workspace.tables, content)
     keep: dict[str, Any] = {step: a.key for step, a in artifacts.items()}
-    keep |= {"publish": draft.key, "fits": _fits(job, artifacts)}
+    keep |= {"publish": draft.key, "fits": _ever(job, artifacts, "fits", "fit_calibrated")}
+    keep |= {"credits": _ever(job, artifacts, "credits", "credit")}
     replace_text(job.workspace.runs / POINTER, json.dumps(keep, indent=1))
     draft.path("content.json").write_text(json.dumps(keep, indent=1), encoding="utf-8")
     return Made({"rows": {name: len(frame) for name, frame in content.views.items()}})
 
 
-def _fits(job: Job, artifacts: dict[str, Artifact]) -> list[str]:
-    """Keys of the calibrated fits that were ever published, oldest first."""
-    before: list[str] = _pointer(job).get("fits", [])
-    now = artifacts.get("fit_calibrated")
-    return before if now is None or now.key in before else [*before, now.key]
+def _ever(job: Job, artifacts: dict[str, Artifact], name: str, step: str) -> list[str]:
+    """Keys of a step's artifacts that were ever published, oldest first."""
+    before: list[str] = _pointer(job).get(name, [])
+    now = artifacts.get(step)
+    return before if now is None else [*(k for k in before if k != now.key), now.key]
+
+
+def published_credits(job: Job, artifacts: dict[str, Artifact]) -> list[Artifact]:
+    """Every credit artifact that was ever published, oldest first; the last one is shown."""
+    found = (find(job.workspace.runs, "credit", key) for key in _ever(job, artifacts, "credits", "credit"))
+    return [a for a in found if a is not None and a.status == "done"] if "credit" in artifacts else []
 
 
 def _response(artifacts: dict[str, Artifact]) -> pd.DataFrame | None:
@@ -146,11 +154,17 @@ def _views(job: Job, artifacts: dict[str, Artifact]) -> dict[str, pd.DataFrame]:
         views["v_levels"] = levels_view(job.releases, artifacts["release"])
     views["v_effects_history"] = effects_history(job, artifacts)
     views["v_effects"] = _effects_now(job, artifacts, views["v_effects_history"])
-    for step, name in (("lift", "v_lift"), ("credit", "credits"), ("reconcile", "v_incrementality")):
+    for step, name in (("lift", "v_lift"), ("reconcile", "v_incrementality")):
         if step in artifacts:
             frame = pd.read_parquet(artifacts[step].path(f"{name}.parquet"))
-            view = "v_credit" if step == "credit" else name
-            views[view] = stamped(frame, artifacts[step], source, version if step == "reconcile" else "", None)
+            views[name] = stamped(frame, artifacts[step], source, version if step == "reconcile" else "", None)
+    if credits := published_credits(job, artifacts):
+        made = {
+            "v_credit": credit_view(credits[-1], source),
+            "v_credit_history": credit_history(credits, source),
+            "v_parity": parity_view(credits, source),
+        }
+        views |= {name: frame for name, frame in made.items() if frame is not None}
     if "fit_calibrated" in artifacts:
         a = artifacts["fit_calibrated"]
         views["v_curves"] = stamped(pd.read_parquet(a.path("curves.parquet")), a, source, version, evidence)
@@ -169,7 +183,7 @@ def _views(job: Job, artifacts: dict[str, Artifact]) -> dict[str, pd.DataFrame]:
 
 def effects_history(job: Job, artifacts: dict[str, Artifact]) -> pd.DataFrame:
     """Effects of every calibrated fit that was ever published, oldest first; one of each run."""
-    found = [find(job.workspace.runs, "fit_calibrated", key) for key in _fits(job, artifacts)]
+    found = [find(job.workspace.runs, "fit_calibrated", key) for key in _ever(job, artifacts, "fits", "fit_calibrated")]
     frames = [_effects(a, "published") for a in {a.run_id: a for a in found if a is not None}.values()]
     columns = list(BY_NAME["v_effects_history"].names)
     return pd.concat(frames, ignore_index=True)[columns] if frames else pd.DataFrame(columns=columns)
@@ -197,7 +211,7 @@ def _checks(job: Job, artifacts: dict[str, Artifact]) -> pd.DataFrame:
     frames.append(diagnostics_checks(job.releases))
     frames += [left_out_checks(artifacts[step]) for step in ("lift", "credit") if step in artifacts]
     if "credit" in artifacts:
-        frames.append(gap_checks(artifacts["credit"]))
+        frames += [gap_checks(artifacts["credit"]), parity_checks(published_credits(job, artifacts))]
     pool = job.outcomes.get("reconcile")
     if pool is not None and pool.status == "failed_gate":
         frames.append(failed_check("reconcile gate", "pool", pool.reason))
@@ -275,7 +289,14 @@ STEP = Step(
     name="publish",
     command="publish",
     title="Writing the warehouse",
-    rooms=("contracts", "app.saved", "workflow.step_publish", "workflow.views_out", "workflow.warehouse"),
+    rooms=(
+        "contracts",
+        "app.saved",
+        "workflow.step_publish",
+        "workflow.views_out",
+        "workflow.warehouse",
+        "workflow.credit_views",
+    ),
     skip=lambda job: "",
     inputs=_inputs,
     settings=lambda job: job.config.part("project", "privacy", "model"),

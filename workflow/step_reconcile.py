@@ -100,16 +100,16 @@ def pool_inputs(job: Job) -> PoolInputs:
 
 
 def _credits(job: Job, channels: Sequence[str]) -> tuple[Credit, ...]:
-    """Credits of the KPI for pooled channels; none unless their quarters cover the panel's whole period."""
+    """Credits of the KPI for pooled channels, of the models whose periods cover the panel's whole period."""
     start, end = period(job.panel)
     found = tuple(
         c
         for c in read_credits(job.outcomes["credit"].artifact)
         if c.metric == job.panel.kpi_name and c.channel in channels and start <= c.period_end and c.period_start <= end
     )
-    quarters = {(c.period_start, c.period_end) for c in found}
-    days = sum((e - s).days + 1 for s, e in quarters)
-    return found if abs(days - (end - start).days - 1) < 7 else ()
+    days = {m: sum((b - a).days + 1 for a, b in {(c.period_start, c.period_end) for c in found if c.model == m})
+            for m in {c.model for c in found}}  # fmt: skip
+    return tuple(c for c in found if abs(days[c.model] - (end - start).days - 1) < 7)
 
 
 def _build(job: Job, draft: Draft, report: Report) -> Made:

@@ -119,7 +119,7 @@ def read_spend(root: Path, config: Config) -> Spend | None:
             "day": days,
             "geo": geo,
             "channel": channel,
-            "spend": amount * _rates(table, config),
+            "spend": amount * rates(table, config),
             "impressions": impressions,
         }
     )
@@ -127,7 +127,7 @@ def read_spend(root: Path, config: Config) -> Spend | None:
     return Spend(rows, weekly, first, last, table.files)
 
 
-def _rates(table: TextTable, config: Config) -> np.ndarray:
+def rates(table: TextTable, config: Config) -> np.ndarray:
     """Rate of each row into the project's currency."""
     own = config.project.currency
     if not table.has("currency"):

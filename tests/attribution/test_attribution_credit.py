@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from journey_worlds import exact_table, plain_credit, release_of, simulate, with_noise
 
-from attribution.credit import MODELS, credit_draws, credit_moments, credits, statistics_of
-from attribution.tables import read_journeys
+from attribution.credit import EVERY, MODELS, credits
+from attribution.statistics import credit_draws, credit_moments, statistics_of
+from attribution.tables import Cells, Journeys, read_journeys
 from contracts.errors import ContractError
 from contracts.evidence import Credit
 
@@ -54,7 +55,7 @@ def test_markov_equals_the_share_of_conversions_lost() -> None:
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.integers(0, 10_000), st.sampled_from(MODELS), st.sampled_from(["conversions", "revenue"]))
+@given(st.integers(0, 10_000), st.sampled_from(EVERY), st.sampled_from(["conversions", "revenue"]))
 def test_credits_sum_to_one_total_in_the_mean_and_in_every_draw(seed: int, model: str, metric: str) -> None:
     rng = np.random.default_rng(seed)
     release = release_of(with_noise(_table(), NOISE, rng))
@@ -160,9 +161,40 @@ def test_refusals_say_what_to_do() -> None:
         credits([release_of(with_noise(table, dict.fromkeys(NOISE, 5000.0), np.random.default_rng(0)))], CHANNELS)
     with pytest.raises(ContractError, match="draws must be at least 100"):
         credits([release_of(table)], CHANNELS, draws=5)
-    with pytest.raises(ContractError, match="unknown credit model 'shapley'"):
-        credits([release_of(table)], CHANNELS, models=("shapley",))
+    with pytest.raises(ContractError, match="unknown credit model 'best'"):
+        credits([release_of(table)], CHANNELS, models=("best",))
     broken = table.copy()
     broken.loc[(broken["channel"] == "mail") & (broken["position"] == 2), "position"] = 9
     with pytest.raises(ContractError, match="positions run from 1 to the length"):
         credits([release_of(broken)], CHANNELS)
+
+
+@pytest.mark.parametrize(
+    ("model", "metric"), [("linear", "conversions"), ("linear", "revenue"), ("shapley", "conversions")]
+)
+def test_the_covariance_knows_that_a_rule_and_its_own_total_read_the_same_cells(model: str, metric: str) -> None:
+    """Against 4,000 draws of the released cells: the joint spread of raw credit and the table's own sums."""
+    journeys = read_journeys(release_of(with_noise(_table(), NOISE, np.random.default_rng(0))), CHANNELS)
+    found = statistics_of(journeys, model, metric).covariance
+    np.testing.assert_allclose(found, found.T)
+    rng, rows = np.random.default_rng(1), []
+    for _ in range(4000):
+        rows.append(_redrawn(journeys, model, metric, rng))
+    seen = np.cov(np.array(rows), rowvar=False)
+    scale = np.sqrt(np.outer(np.diag(found), np.diag(found)))
+    np.testing.assert_allclose(seen / scale, found / scale, atol=0.1)  # 6 standard errors of a correlation
+
+
+def _redrawn(journeys: Journeys, model: str, metric: str, rng: np.random.Generator) -> np.ndarray:
+    def noisy(cells: Cells) -> Cells:
+        return replace(cells, value=cells.value + np.sqrt(cells.variance) * rng.standard_normal(cells.value.shape))
+
+    assert journeys.position_value is not None and journeys.sets is not None
+    again = replace(
+        journeys,
+        flow=replace(journeys.flow, cells=noisy(journeys.flow.cells)),
+        position=replace(journeys.position, cells=noisy(journeys.position.cells)),
+        position_value=replace(journeys.position_value, cells=noisy(journeys.position_value.cells)),
+        sets=replace(journeys.sets, cells=noisy(journeys.sets.cells)),
+    )
+    return statistics_of(again, model, metric).value

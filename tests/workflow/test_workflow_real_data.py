@@ -103,7 +103,7 @@ geo = {{ value = "national" }}
         assert code == 0, answer
     assert source.stat().st_mtime_ns == before
     credit = read_view(tmp_path / "warehouse.duckdb", "v_credit")
-    assert set(credit["model"]) == {"last_touch", "first_touch", "linear", "markov"}
+    assert set(credit["model"]) == {"last_touch", "first_touch", "linear", "position_based", "markov", "shapley"}
     assert set(credit["channel"]) == {*channels, "unattributed"}
     totals = credit[credit["metric"] == "conversions"].groupby("model")["mean"].sum()
     assert np.ptp(totals.to_numpy()) < 1e-6 * totals.mean()
