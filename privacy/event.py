@@ -28,6 +28,7 @@ NUMBER = r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,9})?"
 NO_AD_ID = r"[0-]*"  # phones send zeros in place of a denied advertising identifier
 TRUE, FALSE = ("true", "t", "1", "1.0", "yes", "y"), ("false", "f", "0", "0.0", "no", "n")
 MAX_VALUE = Decimal(10) ** 12
+MAX_EXPONENT = 32_767  # what the engine reads as an exponent
 
 
 def cell(value: object) -> object:
@@ -65,11 +66,12 @@ def _flag(value: object) -> bool | None:
 
 
 def _number(text: str) -> Decimal | None:
-    """The number in a cell, at most six decimals; None where there is none under 10^12."""
-    if not re.fullmatch(NUMBER, text, re.ASCII):
+    """The number in a cell, at most six decimals; None where there is none under 10^12, before and after its exponent."""
+    found = re.fullmatch(NUMBER, text, re.ASCII)
+    if not found or abs(int((found[2] or "e0")[1:])) > MAX_EXPONENT:
         return None
     number = Decimal(text)
-    return None if abs(number) >= MAX_VALUE else number.quantize(Decimal("1e-6"), ROUND_HALF_UP)
+    return None if max(abs(number), abs(Decimal(found[1]))) >= MAX_VALUE else number.quantize(Decimal("1e-6"), ROUND_HALF_UP)
 
 
 def _lower(value: object) -> object:

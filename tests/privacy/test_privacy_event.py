@@ -114,6 +114,9 @@ NEW_RULES = [
     ({"schema_version": "1."}, "schema_version is not 1 or 1.x"),
     ({"schema_version": "1.9"}, ""),
     ({"event": "conversion", "value": "1_000"}, "value is not a number under 10^12"),
+    ({"event": "conversion", "value": "0e32768"}, "value is not a number under 10^12"),
+    ({"event": "conversion", "value": "0e-32767"}, ""),
+    ({"event": "conversion", "value": "1000000000000e-1"}, "value is not a number under 10^12"),
 ]
 
 

@@ -21,6 +21,10 @@ EXACT = {  # data/README.md: difference to the control arm and its standard erro
 }
 
 
+BOUNDS = {"visits": 1.0, "conversions": 1.0, "revenue": 500.0}
+SIGMA = (8 / (2 * 0.1)) ** 0.5  # eight components, each at most 1, at rho 0.1
+
+
 def write_hillstrom(source: Path, root: Path) -> pd.Series:
     """Row number = user_id, a visit is an event, spend is a conversion's value. Returns people per arm."""
     people = pd.read_csv(source)
@@ -62,9 +66,14 @@ def test_hillstrom_lifts_hold_the_exact_differences(
         row, n = rows.loc[(arm, metric)], people[arm]
         # 4.9 sd of the released noise: all six hold together but for one run in 10^6.
         assert abs(row["mean"] - difference * n) < 4.9 * row["sd"]
-        noise_free = std_error * n
-        widened = noise_free / np.sqrt(1 - row["noise_variance_share"])
-        assert row["sd"] == pytest.approx(widened, rel=0.15)  # the sd itself is estimated from noisy squares
+        noise = row["sd"] ** 2 * row["noise_variance_share"]
+        predicted = (BOUNDS[metric] * SIGMA) ** 2 * (1 + (n / people["control"]) ** 2)
+        assert noise == pytest.approx(predicted, rel=0.1), "the released n is noisy, too, which adds a little"
+        # The rest is the sampling variance. It comes from squares whose noise is larger than that of the sums by the
+        # bound, which makes its own sd noise / (sqrt(2) sigma); 4.9 of them again.
+        assert abs(row["sd"] ** 2 - noise - (std_error * n) ** 2) < 4.9 * noise / (2**0.5 * SIGMA) + (
+            0.05 * (std_error * n) ** 2
+        )
 
 
 def test_foreign_journeys_are_mapped_without_rewriting_the_file(
