@@ -66,12 +66,16 @@ def _flag(value: object) -> bool | None:
 
 
 def _number(text: str) -> Decimal | None:
-    """The number in a cell, at most six decimals; None where there is none under 10^12, before and after its exponent."""
+    """The number in a cell, at most six decimals; None unless it is under 10^12, with and without its exponent."""
     found = re.fullmatch(NUMBER, text, re.ASCII)
     if not found or abs(int((found[2] or "e0")[1:])) > MAX_EXPONENT:
         return None
     number = Decimal(text)
-    return None if max(abs(number), abs(Decimal(found[1]))) >= MAX_VALUE else number.quantize(Decimal("1e-6"), ROUND_HALF_UP)
+    return (
+        None
+        if max(abs(number), abs(Decimal(found[1]))) >= MAX_VALUE
+        else number.quantize(Decimal("1e-6"), ROUND_HALF_UP)
+    )
 
 
 def _lower(value: object) -> object:
