@@ -26,6 +26,7 @@ from workflow.step_fit import read_posterior, spec_of, terms_of, uncalibrated_pa
 from workflow.step_lift import library_digest, only, read_library, release_hashes
 from workflow.steps import Made, Step
 
+POOLED = ("last_touch", "first_touch", "linear", "markov")  # the models that the pool was checked with
 DOUBTFUL = 0.05  # share of draws
 
 
@@ -100,13 +101,14 @@ def pool_inputs(job: Job) -> PoolInputs:
 
 
 def _credits(job: Job, channels: Sequence[str]) -> tuple[Credit, ...]:
-    """Credits of the KPI for pooled channels, of the models whose periods cover the panel's whole period."""
+    """Credits of the KPI for pooled channels, of the pooled models whose periods cover the panel's whole period."""
     start, end = period(job.panel)
     found = tuple(
         c
         for c in read_credits(job.outcomes["credit"].artifact)
         if c.metric == job.panel.kpi_name and c.channel in channels and start <= c.period_end and c.period_start <= end
     )
+    found = tuple(c for c in found if c.model in POOLED)
     days = {m: sum((b - a).days + 1 for a, b in {(c.period_start, c.period_end) for c in found if c.model == m})
             for m in {c.model for c in found}}  # fmt: skip
     return tuple(c for c in found if abs(days[c.model] - (end - start).days - 1) < 7)
