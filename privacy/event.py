@@ -11,7 +11,7 @@ Versions are additive: a column may be added in 1.x and none is ever taken away 
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
@@ -28,6 +28,7 @@ NUMBER = r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,9})?"
 NO_AD_ID = r"[0-]*"  # phones send zeros in place of a denied advertising identifier
 TRUE, FALSE = ("true", "t", "1", "1.0", "yes", "y"), ("false", "f", "0", "0.0", "no", "n")
 MAX_VALUE = Decimal(10) ** 12
+END_OF_DAY = r"^(.{10}[T ])24:00(?!:?0*[1-9])"
 MAX_EXPONENT = 32_767  # what the engine reads as an exponent
 
 
@@ -45,7 +46,9 @@ def _instant(value: object, info: ValidationInfo) -> datetime | None:
         return None
     if not re.fullmatch(ISO, str(text), re.ASCII):
         raise ValueError("ts is not an ISO date or time")
-    when = datetime.fromisoformat(re.sub(r"(\.\d{6})\d+", r"\1", str(text)).replace(" Z", "Z").replace(" +", "+"))
+    plain = re.sub(r"(\.\d{6})\d+", r"\1", str(text)).replace(" Z", "Z").replace(" +", "+")
+    midnight = re.sub(END_OF_DAY, r"\g<1>00:00", plain)  # ISO 8601 writes the end of a day as 24:00
+    when = datetime.fromisoformat(midnight) + timedelta(days=midnight != plain)
     context = info.context or {}
     when = when if when.tzinfo else when.replace(tzinfo=ZoneInfo(context.get("time_zone", "UTC")))
     if when < datetime(1970, 1, 1, tzinfo=UTC):
