@@ -163,3 +163,28 @@ def unscaled_tests(s: Snapshot, channel: str) -> str:
     """Names of the channel's tests that cannot be put on the period's scale, joined by ', '."""
     rows = s.lift[(s.lift["channel"] == channel) & (s.lift["metric"] == s.meta.kpi) & s.lift["iroas"].isna()]
     return ", ".join(dict.fromkeys(rows["experiment"]))
+
+
+GRADES = {
+    "A": "an own test carries most of the estimate",
+    "B": "an own test carries part of it",
+    "C": "model and credit only",
+    "D": "sources conflict, or the model did not pass its gate",
+}
+MOST, PART = 0.5, 0.1  # share of the precision that comes from tests
+
+
+def grades(s: Snapshot) -> dict[str, str]:
+    """Evidence grade of each channel's incremental outcome (GRADES), from the newest reconciled period.
+
+    Without a reconciliation a channel with an own test is B and the others are C.
+    """
+    tested = set(s.lift["channel"])
+    out = {c: "B" if c in tested else "C" for c in figures.channels(s)}
+    rows = s.incrementality[s.incrementality["period_start"] == s.incrementality["period_start"].max()]
+    for channel, group in rows.groupby("channel"):
+        weight = float(group["weight_lift"].max()) if group["weight_lift"].notna().any() else 0.0
+        out[str(channel)] = "A" if weight >= MOST else "B" if weight >= PART else "C"
+        if (group["flag"].fillna("") != "").any():
+            out[str(channel)] = "D"
+    return dict.fromkeys(out, "D") if figures.failed_gate(s) else out

@@ -6,6 +6,7 @@ changes from `v_scenarios`; figures that depend on current spend come from the p
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -17,6 +18,7 @@ from app.rows import each
 from app.store import Snapshot
 from app.wording import Units, figure
 from contracts.response import SteadyResponse
+from contracts.tables import BY_NAME
 from planning import summary
 
 Z90 = 1.6448536269514722  # half-width of a normal 90 % interval in standard deviations
@@ -50,6 +52,15 @@ class Provenance:
     model_version: str
     evidence: tuple[str, ...]
     releases: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """What "Explain this number" says: (label, text) lines, and the same rows by SQL and REST ('' for several)."""
+
+    lines: tuple[tuple[str, str], ...]
+    sql: str
+    address: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +135,28 @@ def provenance(*frames: pd.DataFrame) -> Provenance:
         _ids(stamps["evidence_ids"]),
         _ids(stamps["release_id"]),
     )
+
+
+def explain(stamp: Provenance, view: str = "") -> Explanation:
+    """What stands behind a figure: model, tests and releases by kind, and where the same rows are found."""
+    tests = sorted(e.removeprefix("experiment:") for e in stamp.evidence if e.startswith("experiment:"))
+    others = sorted(e for e in stamp.evidence if not e.startswith("experiment:") and e not in stamp.releases)
+    lines = []
+    if view:
+        lines.append(("What a row is", BY_NAME[view].grain))
+    if stamp.model_version:
+        lines.append(("Model", f"{stamp.model_version} (specification and code)"))
+    if tests:
+        lines.append(("Tests that it uses", ", ".join(tests)))
+    if stamp.releases:
+        kinds = Counter(r.split("-")[0] for r in stamp.releases)
+        named = ", ".join(f"{n} of {kind}" for kind, n in sorted(kinds.items()))
+        lines.append(("Private releases that it reads", f"{named}: {', '.join(stamp.releases)}"))
+    if others:
+        lines.append(("Other evidence", ", ".join(others)))
+    lines.append(("Further back", "Lineage & audit follows it to the input files; Glossary says what the words mean."))
+    sql = f"SELECT * FROM {view};" if view else ""
+    return Explanation(tuple(lines), sql, f"GET /api/v1/views/{view}" if view else "")
 
 
 def privacy_facts(s: Snapshot) -> tuple[str, ...]:

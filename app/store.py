@@ -27,10 +27,10 @@ DRAW_COLUMNS = (
     "observed_max",
 )  # fmt: skip
 # v_effects holds a row per geo and week as well; the screens read the two scopes that they show.
-_FILTERS = {"v_effects": "WHERE scope IN ('total', 'week')"}
+_FILTERS = {"v_effects": "WHERE scope IN ('total', 'week')", "v_effects_history": "WHERE scope = 'total'"}
 _VIEWS = (
     "v_kpi", "v_effects", "v_curves", "v_lift", "v_credit", "v_incrementality", "v_scenarios", "v_releases",
-    "v_charges", "v_runs", "v_checks",
+    "v_charges", "v_runs", "v_checks", "v_parity", "v_lineage", "v_comments", "v_approvals", "v_effects_history",
 )  # fmt: skip
 
 
@@ -47,6 +47,7 @@ class Meta:
     period_end: str  # ISO date, inclusive
     generated_at: str
     model_version: str
+    owner: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,11 @@ class Snapshot:
     charges: pd.DataFrame
     runs: pd.DataFrame
     checks: pd.DataFrame
+    parity: pd.DataFrame
+    lineage: pd.DataFrame
+    comments: pd.DataFrame
+    approvals: pd.DataFrame
+    effects_history: pd.DataFrame  # scope 'total'
     response: SteadyResponse | None  # None when no model has been fitted
 
     @property

@@ -18,7 +18,7 @@ from app.wording import INTERVAL_NAME, MISSING, Units, between, figure, percent,
 
 def overview(s: Snapshot) -> pd.DataFrame:
     """One row a channel. Money columns are ROI and mROI where revenue is known, else costs per KPI unit."""
-    units, rows = figures.units(s), figures.channel_rows(s)
+    units, rows, grades = figures.units(s), figures.channel_rows(s), evidence.grades(s)
     spend, caused = (
         f"spend now, {units.currency} per {units.period}",
         f"incremental {units.kpi_title} ({INTERVAL_NAME})",
@@ -30,6 +30,7 @@ def overview(s: Snapshot) -> pd.DataFrame:
         cells[f"last-touch credit, {units.kpi_title}"] = _cell(r.credit)
         cells["factor, caused ÷ credited"] = _cell(r.factor, ratio)
         cells["recommended change"] = percent(r.change, signed=True)
+        cells["evidence grade"] = grades[r.channel]
         out.append(cells)
     frame = pd.DataFrame(out)
     return frame.loc[:, (frame != MISSING).any()]  # a workspace without credit has no column for it

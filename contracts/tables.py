@@ -255,6 +255,7 @@ VIEWS: tuple[View, ...] = (
         Column("author", "VARCHAR", "", "who wrote it"),
         Column("text", "VARCHAR", "", "what was written"),
         Column("written_at", "TIMESTAMP", "UTC", "when"),
+        Column("stance", "VARCHAR", "", "'comment', or 'accepted' or 'disputed': what the author makes of the figures"),
         stamp=False,
     ),
     _view(

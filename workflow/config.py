@@ -43,6 +43,7 @@ class Project(Section):
 
     id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{4,64}$")]
     name: Name = "Plumbline project"
+    owner: Annotated[str, Field(max_length=80, exclude=True)] = ""  # shown on screens; no step depends on it
     kpi: Literal["conversions", "revenue"] = "conversions"
     currency: Currency = "USD"
     time_zone: str = "UTC"

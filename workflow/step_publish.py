@@ -238,6 +238,7 @@ def _meta(job: Job, artifacts: dict[str, Artifact], saved: State) -> dict[str, s
         "currency": project.currency,
         "user_level": "false" if job.panel_door else "true",
         "consent": job.consent,
+        "owner": job.config.project.owner,
         "period_start": panel.weeks[0].isoformat() if panel else "",
         "period_end": (panel.weeks[-1] + timedelta(days=panel.period_days - 1)).isoformat() if panel else "",
         "generated_at": max(finished).isoformat(sep=" ", timespec="seconds") if finished else "",

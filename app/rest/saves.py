@@ -64,6 +64,7 @@ class Remark(_Body):
     subject_kind: str
     subject_id: Annotated[str, Field(min_length=1, max_length=200)]
     text: Text
+    stance: str = "comment"
 
 
 def scenario_routes(router: APIRouter, warehouse: Path, state: Path, door: Door) -> None:
@@ -168,7 +169,7 @@ def _add_remarks(router: APIRouter, warehouse: Path, state: Path, door: Door) ->
         author = door.caller(request, "comment").name
         done = _write(
             warehouse, state, response,
-            lambda con: remarks.comment(con, body.subject_kind, body.subject_id, author, body.text),
+            lambda con: remarks.comment(con, body.subject_kind, body.subject_id, author, body.text, body.stance),
         )  # fmt: skip
         return dataclasses.asdict(done)
 

@@ -123,9 +123,13 @@ CREATE UNIQUE INDEX one_token_name ON tokens (name) WHERE revoked_at IS NULL;
 """
 
 _EXPIRY = "ALTER TABLE tokens ADD COLUMN expires_at TEXT;"
+_STANCE = (
+    "ALTER TABLE comments ADD COLUMN stance TEXT NOT NULL DEFAULT 'comment' "
+    "CHECK (stance IN ('comment', 'accepted', 'disputed'));"
+)
 
 # Script n brings a file of schema version n to version n + 1. A script that has been shipped is never edited.
-MIGRATIONS: tuple[str, ...] = (_SCENARIOS, _REMARKS, _EXPIRY)
+MIGRATIONS: tuple[str, ...] = (_SCENARIOS, _REMARKS, _EXPIRY, _STANCE)
 
 
 def utc_now() -> str:

@@ -63,7 +63,7 @@ def views(state: State, current_response: str) -> dict[str, pd.DataFrame]:
     cells = [_stamped(s, s.pricing.cells) for s in state.scenarios]
     comments = [
         {"comment_id": c.id, "subject_kind": c.subject_kind, "subject_id": c.subject_id, "author": c.author,
-         "text": c.text, "written_at": c.written_at}
+         "text": c.text, "written_at": c.written_at, "stance": c.stance}
         for c in state.comments
     ]  # fmt: skip
     approvals = [

@@ -19,6 +19,7 @@ from contracts.errors import ContractError
 
 SUBJECTS = ("scenario", "channel", "experiment", "run")
 DECISIONS = ("approved", "rejected")
+STANCES = ("comment", "accepted", "disputed")
 SECRET_BYTES = 32
 PREFIX = "plumb_"
 MAX_DAYS = 3_650
@@ -34,6 +35,7 @@ class Comment:
     author: str
     text: str
     written_at: str  # UTC
+    stance: str = "comment"  # or 'accepted', 'disputed': what the author makes of the figures of the subject
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,16 +62,19 @@ class Token:
     revoked_at: str | None  # UTC
 
 
-def comment(con: sqlite3.Connection, kind: str, subject: str, author: str, text: str) -> Comment:
-    """Adds a comment. Raises ContractError for an unknown kind or scenario, and for an empty or too long text."""
+def comment(
+    con: sqlite3.Connection, kind: str, subject: str, author: str, text: str, stance: str = "comment"
+) -> Comment:
+    """Adds a comment. Raises ContractError for an unknown kind, stance or scenario, and an empty or too long text."""
     _refuse_unknown("a comment's subject", kind, SUBJECTS)
+    _refuse_unknown("a stance", stance, STANCES)
     subject = clean_text(subject, "the subject of a comment")
     if kind == "scenario" and not con.execute("SELECT 1 FROM scenarios WHERE id = ?", (subject,)).fetchone():
         raise ContractError(f"there is no scenario {subject!r} to comment on; nothing was saved.")
-    new = Comment(_id("co"), kind, subject, clean_author(author), clean_text(text, "a comment"), utc_now())
+    new = Comment(_id("co"), kind, subject, clean_author(author), clean_text(text, "a comment"), utc_now(), stance)
     con.execute(
-        "INSERT INTO comments VALUES (?, ?, ?, ?, ?, ?)",
-        (new.id, new.subject_kind, new.subject_id, new.author, new.text, new.written_at),
+        "INSERT INTO comments VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (new.id, new.subject_kind, new.subject_id, new.author, new.text, new.written_at, new.stance),
     )
     return new
 

@@ -77,13 +77,24 @@ def health_line(health: Health) -> None:
                 st.markdown(f"- {plain(reason)}")
 
 
-def footer(stamp: Provenance, note: str = "") -> None:
-    """As of, model version and evidence of the figure above."""
+def footer(stamp: Provenance, note: str = "", *, view: str = "", grade: str = "") -> None:
+    """As of, model version, owner and evidence grade of the figure above, and what it rests on one click away."""
+    owner = current_snapshot().meta.owner
     parts = [note] if note else []
     parts += [f"as of {stamp.as_of}"] if stamp.as_of else []
     parts += [f"model {stamp.model_version}"] if stamp.model_version else []
-    parts += [f"evidence {shortened(stamp.evidence)}"] if stamp.evidence else []
-    st.caption(plain(" · ".join(parts)))
+    parts += [f"evidence grade {grade}"] if grade else []
+    parts += [f"owner {owner}"] if owner else []
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.caption(plain(" · ".join(parts)), width="stretch")
+        with st.popover("Explain this number", type="tertiary", icon=":material/help:"):
+            told = figures.explain(stamp, view)
+            for label, text in told.lines:
+                st.markdown(f"**{label}**  \n{plain(text)}")
+            if told.sql:
+                st.markdown("**The same rows by SQL and REST**")
+                st.code(told.sql, language="sql")
+                st.code(told.address, language=None)
 
 
 def shortened(ids: Sequence[str], most: int = 4) -> str:

@@ -82,7 +82,7 @@ def _channels(s: Snapshot, units: Units) -> None:
     note += f" · factor: {period}" if period else ""
     plan = figures.recommended(s)
     note += f" · recommended change: scenario “{plan}”" if plan else ""
-    common.footer(figures.provenance(rows), note)
+    common.footer(figures.provenance(rows), note, view="v_effects")
     common.download("Download table (CSV)", tables.overview_csv(s), "overview.csv")
     if s.lift.empty:
         st.info("No experiment has been run. Intervals rest on the model alone; a test would narrow them.")

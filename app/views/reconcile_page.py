@@ -7,7 +7,7 @@ import streamlit as st
 from app import evidence, figures, tables
 from app.charts import factors, forest
 from app.store import Snapshot
-from app.views import common
+from app.views import common, verdicts
 
 
 def render() -> None:
@@ -25,6 +25,7 @@ def render() -> None:
     channel = left.selectbox("Channel", names, key="reconcile_channel")
     period = right.selectbox("Period", periods, format_func=lambda p: p.label, key="reconcile_period")
     _forest(s, channel, period)
+    verdicts.section(s, channel)
     _factors(s, period)
     _tests(s)
 
@@ -39,10 +40,15 @@ def _forest(s: Snapshot, channel: str, period: evidence.Period) -> None:
     st.altair_chart(chart, width="stretch", alt=forest.alt_text(frame, channel, units))
     note = "Filled: measures cause. Hollow: describes. A test is scaled to the period by its outcome per unit of spend"
     rows = [f[f["channel"] == channel] for f in (s.incrementality, s.effects, s.lift, s.credit)]
-    common.footer(figures.provenance(*rows), note)
+    common.footer(figures.provenance(*rows), note, grade=_grade(s, channel))
     unscaled = evidence.unscaled_tests(s, channel)
     if unscaled:
         st.caption(common.plain(f"Only in the table of tests, because its spend change is not known: {unscaled}."))
+
+
+def _grade(s: Snapshot, channel: str) -> str:
+    grade = evidence.grades(s)[channel]
+    return f"{grade} ({evidence.GRADES[grade]})"
 
 
 def _factors(s: Snapshot, period: evidence.Period) -> None:
@@ -65,7 +71,7 @@ def _factors(s: Snapshot, period: evidence.Period) -> None:
     table = tables.factors(s, period)
     common.table(table, "Incrementality factor per channel and credit model")
     note = f"Below 1: the model credits more than the channel caused. {period.label}"
-    common.footer(figures.provenance(rows), note)
+    common.footer(figures.provenance(rows), note, view="v_incrementality")
     common.download("Download factors (CSV)", rows.to_csv(index=False), "factors.csv")
 
 
@@ -76,7 +82,7 @@ def _tests(s: Snapshot) -> None:
         return
     common.table(tables.tests(s), "Experiments with their effects and intervals")
     note = "Signed: effect and spend change of a go-dark test are both negative; their ratio is positive"
-    common.footer(figures.provenance(s.lift), note)
+    common.footer(figures.provenance(s.lift), note, view="v_lift")
 
 
 if __name__ == "__main__":

@@ -259,7 +259,7 @@ def _outcome(s: Snapshot, outcome: Comparison, units: Units) -> None:
         right.info("Move a channel or press “Optimise the rest” to see what changes.")
     common.table(tables.plan(outcome.rows, units), "Spend and change of outcome per channel")
     note = "Bars: outline now, filled scenario. Both are evaluated on the same posterior draws, at steady spend"
-    common.footer(figures.provenance(figures.effect(s, "incremental_kpi")), note)
+    common.footer(figures.provenance(figures.effect(s, "incremental_kpi")), note, view="v_effects")
     common.download("Download scenario (CSV)", scenario.cells_csv(outcome, units), "scenario.csv")
 
 
@@ -275,7 +275,7 @@ def _curve(s: Snapshot, units: Units) -> None:
     planned = float(st.session_state[PLAN][at]) if at is not None else None
     chart = curve.response_curve(rows, channel, figures.channels(s), now, units, planned)
     st.altair_chart(chart, width="stretch", alt=curve.alt_text(rows, channel, now, units))
-    common.footer(figures.provenance(rows), "Band: 90 % interval. Dashed: beyond observed spend")
+    common.footer(figures.provenance(rows), "Band: 90 % interval. Dashed: beyond observed spend", view="v_curves")
 
 
 def _per_channel(s: Snapshot) -> None:
@@ -284,7 +284,7 @@ def _per_channel(s: Snapshot) -> None:
         st.info("There is no scenario yet. `plumb plan` writes the current split and the best one it found.")
         return
     common.table(tables.scenarios(s), "Scenarios of the job and saved ones with spend and outcome per channel")
-    common.footer(figures.provenance(s.scenarios))
+    common.footer(figures.provenance(s.scenarios), view="v_scenarios")
 
 
 def _step(now: float) -> float:

@@ -97,7 +97,7 @@ def test_a_newer_file_is_refused_unchanged(tmp_path: Path) -> None:
     path = tmp_path / "state.sqlite"
     with raw(path) as con:
         con.execute("PRAGMA user_version = 99")
-    refused = pytest.raises(WorkspaceError, match="newer Plumbline \\(schema 99, this one knows 3\\)")
+    refused = pytest.raises(WorkspaceError, match="newer Plumbline \\(schema 99, this one knows 4\\)")
     with refused, database.writing(path):
         pass
     assert tables(path) == set()
@@ -127,7 +127,8 @@ def test_many_first_writers_migrate_once_and_lose_nothing(tmp_path: Path) -> Non
         try:
             with database.writing(path) as con:
                 con.execute(
-                    "INSERT INTO comments VALUES (?, 'channel', 'tv', 'ana', 'x', ?)", (str(number), str(number))
+                    "INSERT INTO comments VALUES (?, 'channel', 'tv', 'ana', 'x', ?, 'comment')",
+                    (str(number), str(number)),
                 )
         except BaseException as error:  # noqa: BLE001 - reported below
             failures.append(error)
@@ -146,6 +147,6 @@ def test_many_first_writers_migrate_once_and_lose_nothing(tmp_path: Path) -> Non
 def test_comments_cannot_be_changed(tmp_path: Path, statement: str) -> None:
     path = tmp_path / "state.sqlite"
     with database.writing(path) as con:
-        con.execute("INSERT INTO comments VALUES ('1', 'channel', 'tv', 'ana', 'x', 'now')")
+        con.execute("INSERT INTO comments VALUES ('1', 'channel', 'tv', 'ana', 'x', 'now', 'comment')")
     with pytest.raises(sqlite3.IntegrityError, match="append-only"), database.writing(path) as con:
         con.execute(statement)
