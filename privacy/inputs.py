@@ -12,7 +12,7 @@ from __future__ import annotations
 import zoneinfo
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 
 from contracts.calendar import Block, week_of
@@ -20,6 +20,7 @@ from contracts.checks import positive, share
 from contracts.errors import ContractError
 from contracts.evidence import Experiment
 from contracts.panel import OTHER_GEO
+from contracts.trials import TrialDesign
 
 RESERVED_CHANNELS = ("", "start", "conversion", "null")  # names of states in the journeys table
 MAX_RATE = 1e6  # keeps money inside 64-bit integers, see privacy.contract
@@ -92,7 +93,8 @@ class PeopleInputs:
 class Question:
     """The public question: calendar, cohorts, channels and user-randomised experiments.
 
-    `arms` names all arms of each user test, its control arm included. Raises ContractError on any misfit.
+    `arms` names all arms of each user test, its control arm included; `designs` what is measured of it where that is
+    not the default. Raises ContractError on any misfit.
     """
 
     blocks: tuple[Block, ...]
@@ -101,6 +103,7 @@ class Question:
     channels: tuple[str, ...]
     experiments: tuple[Experiment, ...] = ()
     arms: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    designs: Mapping[str, TrialDesign] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in ("geos", "channels"):
@@ -146,21 +149,32 @@ class Question:
                     f"the arms of experiment {e.name!r} must hold its control arm {e.control_arm!r}; "
                     f"got {', '.join(arms)}."
                 )
+            weeks = ((e.end - e.start).days + 1) // 7
+            if self.design(e).looks > weeks:
+                raise ContractError(
+                    f"experiments.{e.name}.looks is {self.design(e).looks}, and the test has {weeks} whole weeks; "
+                    "declare at most one look a week."
+                )
+
+    def design(self, experiment: Experiment) -> TrialDesign:
+        """What is measured of a user test."""
+        return self.designs.get(experiment.name, TrialDesign())
 
     @property
     def cohorts(self) -> tuple[str, ...]:
         """Declared geos, then 'other'."""
         return tuple(g for g in self.geos if g != OTHER_GEO) + (OTHER_GEO,)
 
-    def touched(self, experiment: Experiment) -> tuple[Block, ...]:
-        """Blocks whose weeks overlap the experiment's window."""
-        return tuple(b for b in self.blocks if b.first_day <= experiment.end and experiment.start <= b.last_day)
+    def first_day(self, experiment: Experiment) -> date:
+        """First day of which a user test reads anything: its start, or that of what it reads from before."""
+        return self.design(experiment).first_day(experiment.start)
 
-    def covers(self, experiment: Experiment) -> bool:
-        """True when every day of the window lies in a week of some block, so that the trial can be released."""
-        days = (experiment.end - experiment.start).days + 1
+    def touched(self, first: date, last: date) -> tuple[Block, ...]:
+        """Blocks whose weeks overlap the days."""
+        return tuple(b for b in self.blocks if b.first_day <= last and first <= b.last_day)
+
+    def covers(self, first: date, last: date) -> bool:
+        """True when every one of the days lies in a week of some block, so that they can be released."""
         weeks = {w for b in self.blocks for w in b.weeks}
-        return all(
-            week_of(day, self.week_start) in weeks
-            for day in (experiment.start + timedelta(days=i) for i in range(days))
-        )
+        days = (first + timedelta(days=i) for i in range((last - first).days + 1))
+        return all(week_of(day, self.week_start) in weeks for day in days)
