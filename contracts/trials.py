@@ -145,5 +145,3 @@ def design_of(declared: Mapping[str, Any] | None) -> TrialDesign:
 def component_name(factors: tuple[str, ...]) -> str:
     """'n', a metric, or a product such as 'conversions*revenue'."""
     return "*".join(factors) or "n"
-
-

@@ -94,7 +94,8 @@ class Question:
     """The public question: calendar, cohorts, channels and user-randomised experiments.
 
     `arms` names all arms of each user test, its control arm included; `designs` what is measured of it where that is
-    not the default. Raises ContractError on any misfit.
+    not the default; `running` holds the complete weeks of quarters that are still open, which only looks at running
+    tests may read. Raises ContractError on any misfit.
     """
 
     blocks: tuple[Block, ...]
@@ -104,6 +105,7 @@ class Question:
     experiments: tuple[Experiment, ...] = ()
     arms: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     designs: Mapping[str, TrialDesign] = field(default_factory=dict)
+    running: tuple[Block, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("geos", "channels"):
@@ -119,10 +121,10 @@ class Question:
         self._check_experiments()
 
     def _check_blocks(self) -> None:
-        days = [week for block in self.blocks for week in block.weeks]
+        days = [week for block in self.calendar for week in block.weeks]
         if days != sorted(set(days)):
             raise ContractError("blocks must be in time order and may not share a week.")
-        for block in self.blocks:
+        for block in self.calendar:
             if not block.weeks:
                 raise ContractError(f"block {block.id} holds no week.")
         for week in days:
@@ -169,12 +171,17 @@ class Question:
         """First day of which a user test reads anything: its start, or that of what it reads from before."""
         return self.design(experiment).first_day(experiment.start)
 
+    @property
+    def calendar(self) -> tuple[Block, ...]:
+        """Blocks to release, then open ones of which only looks are."""
+        return (*self.blocks, *self.running)
+
     def touched(self, first: date, last: date) -> tuple[Block, ...]:
         """Blocks whose weeks overlap the days."""
-        return tuple(b for b in self.blocks if b.first_day <= last and first <= b.last_day)
+        return tuple(b for b in self.calendar if b.first_day <= last and first <= b.last_day)
 
-    def covers(self, first: date, last: date) -> bool:
+    def covers(self, first: date, last: date, *, running: bool = False) -> bool:
         """True when every one of the days lies in a week of some block, so that they can be released."""
-        weeks = {w for b in self.blocks for w in b.weeks}
+        weeks = {w for b in (self.calendar if running else self.blocks) for w in b.weeks}
         days = (first + timedelta(days=i) for i in range((last - first).days + 1))
         return all(week_of(day, self.week_start) in weeks for day in days)

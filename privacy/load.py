@@ -148,7 +148,7 @@ def _public_tables(con: duckdb.DuckDBPyConnection, inputs: PeopleInputs, questio
     epoch = datetime(1970, 1, 1).date()
     days = [
         ((week - epoch).days + d, b, w)
-        for b, block in enumerate(question.blocks)
+        for b, block in enumerate(question.calendar)
         for w, week in enumerate(block.weeks)
         for d in range(7)
     ]

@@ -50,13 +50,13 @@ def plan_releases(question: Question, policy: PrivacyPolicy) -> tuple[ReleasePla
     if policy.share_nano("trials"):
         plans += [p for e in question.experiments for p in _trial_plans(e, question, policy)]
     for e in waiting(question):
-        if question.blocks and question.first_day(e) < question.blocks[0].first_day:
+        if question.calendar and question.first_day(e) < question.calendar[0].first_day:
             raise InputError(_too_early(e, question))
     return tuple(plans)
 
 
 def _too_early(e: Experiment, question: Question) -> str:
-    first, opens = question.first_day(e), question.blocks[0].first_day
+    first, opens = question.first_day(e), question.calendar[0].first_day
     if e.start < opens:
         return (
             f"experiment {e.name!r} starts on {e.start}, before the calendar does ({opens}); extend spend or controls "
@@ -207,7 +207,7 @@ def _trial_plans(experiment: Experiment, question: Question, policy: PrivacyPoli
     """The looks that are due, and the whole test once it is over."""
     looks = range(1, question.design(experiment).looks + 1)
     parts = [trials.part_of(question, experiment, k) for k in (*looks, 0)]
-    due = [p for p in parts if question.covers(p.first_day, p.end)]
+    due = [p for p in parts if question.covers(p.first_day, p.end, running=p.look > 0)]
     return [_trial_plan(experiment, part, question, policy) for part in due]
 
 
@@ -229,9 +229,7 @@ def _trial_nano(experiment: Experiment, part: trials.Part, question: Question, p
     return each if part.look else own - each * looks
 
 
-def _trial_plan(
-    experiment: Experiment, part: trials.Part, question: Question, policy: PrivacyPolicy
-) -> ReleasePlan:
+def _trial_plan(experiment: Experiment, part: trials.Part, question: Question, policy: PrivacyPolicy) -> ReleasePlan:
     touched, arms = question.touched(part.first_day, part.end), question.arms[experiment.name]
     components = part.components
     keys = trials.keys(experiment.name, arms, part)

@@ -154,7 +154,8 @@ def assignment_sql(number: int, source: Source, columns: dict[str, str | None], 
         SELECT read.*, {reason} AS reason FROM read LEFT JOIN designs AS reads ON reads.name = read.experiment
     )
     SELECT {route.number} AS part, {number}::INTEGER AS file, row, judged.user_id, number AS experiment,
-        arm_number AS arm, coalesce(stratum_number, 0)::SMALLINT AS stratum, coalesce(entered_day, 0)::INTEGER AS entered,
+        arm_number AS arm, coalesce(stratum_number, 0)::SMALLINT AS stratum,
+        coalesce(entered_day, 0)::INTEGER AS entered,
         coalesce(reached, false)::TINYINT AS exposed, {contract.whole_micros("amount")} AS covariate,
         agrees, reason, CASE WHEN reason IS NOT NULL THEN {columns_as_text(columns)} END AS raw
     FROM judged {route.join}"""

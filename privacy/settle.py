@@ -184,7 +184,8 @@ def _consent(con: duckdb.DuckDBPyConnection, assumed: bool, now_us: int) -> None
 def _tables(con: duckdb.DuckDBPyConnection) -> None:
     """What the measures see. `seq` orders the events of one person: by time, and where times tie, by keyed hash.
 
-    Somebody who is told of twice in one arm counts from the earlier entry, with the first stratum, the larger covariate.
+    Somebody who is told of twice in one arm counts from the earlier entry, with the first of the strata and the larger
+    covariate.
     """
     for name, columns in STORED.items():
         con.execute(f"CREATE TABLE t_{name} ({columns})")
@@ -194,8 +195,8 @@ def _tables(con: duckdb.DuckDBPyConnection) -> None:
         "WHERE block IS NOT NULL"
     )
     con.execute(
-        "INSERT INTO t_assigned SELECT person, experiment, arm, min(stratum), min(entered), max(exposed), max(covariate) "
-        "FROM grouped JOIN consent USING (person) WHERE reason IS NULL AND consent.agrees "
+        "INSERT INTO t_assigned SELECT person, experiment, arm, min(stratum), min(entered), max(exposed), "
+        "max(covariate) FROM grouped JOIN consent USING (person) WHERE reason IS NULL AND consent.agrees "
         "GROUP BY person, experiment, arm"
     )
     ties = repeated(_hashes(con, "instant", "clean"))

@@ -20,7 +20,7 @@ from scipy import stats
 from contracts.evidence import Experiment
 from contracts.release import Release
 from contracts.trials import TrialDesign
-from lift.trials import difference_in_means
+from lift.trials import read_trial
 from privacy import trials
 from privacy.files import vector_table
 from privacy.mechanism import add_noise
@@ -77,8 +77,8 @@ def hits(vector: VectorPlan, experiment: Experiment, metric: str, *, noise_known
         found = release(vector, experiment, add_noise(exact_units(rng), vector.sigma_units))
         if not noise_known:
             found = replace(found, table=found.table.assign(variance=found.table["variance"] * 1e-9))
-        d = difference_in_means(experiment, found, "treated", metric)
-        count += abs(d.value - truth) <= d.std_error * stats.t.ppf(0.975, min(d.dof, 1e6))
+        (e,) = (x for x in read_trial(experiment, found, spend_delta=None).estimates if x.metric == metric)
+        count += abs(e.mean - truth * PEOPLE) <= e.std_error * stats.t.ppf(0.975, min(e.dof, 1e6))
     return count
 
 

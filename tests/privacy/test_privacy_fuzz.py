@@ -57,7 +57,8 @@ PRESENCE = pan.DataFrameSchema(
 ASSIGNED = pan.DataFrameSchema(
     {"person": pan.Column(int), "experiment": pan.Column(int, pan.Check.eq(0)),
      "arm": pan.Column(int, pan.Check.isin([0, 1])),
-     **{c: pan.Column(int, pan.Check.eq(0)) for c in ("stratum", "entered", "exposed", "covariate")}}, strict=True, unique=["person", "experiment"],
+     **{c: pan.Column(int, pan.Check.eq(0)) for c in ("stratum", "entered", "exposed", "covariate")}},
+    strict=True, unique=["person", "experiment"],
 )  # fmt: skip
 
 
