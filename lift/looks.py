@@ -71,7 +71,7 @@ def _row(
         metric=f"{metric} per person", start=experiment.start, end=ordered[-1].block_end, treated=(),
         mean=float(s.value[-1]), std_error=float(s.std_error[-1]), dof=math.inf,
         p05=float(wide.lower[-1]), p10=float(narrow.lower[-1]), p50=float(s.value[-1]), p90=float(narrow.upper[-1]),
-        p95=float(wide.upper[-1]), p_value=float(s.p_always[-1]), noise_variance_share=float(s.noise_share[-1]),
+        p95=float(wide.upper[-1]), p_value=float(s.p_value[-1]), noise_variance_share=float(s.noise_share[-1]),
         spend_delta=math.nan, spend_delta_se=0.0,
         evidence_ids=(f"experiment:{experiment.name}", *(r.release_id for r in ordered)),
     )  # fmt: skip

@@ -25,6 +25,7 @@ from workflow.progress import Report
 from workflow.steps import Made, NotApplicable, Step
 
 PAGE = "readout."
+LIBRARY = ("estimates.parquet", "arrays.npz")
 
 
 def trial_releases(job: Job) -> dict[str, Release]:
@@ -208,10 +209,10 @@ def only(library: LiftLibrary, keep: np.ndarray) -> LiftLibrary:
 
 
 def library_digest(artifact: Artifact | None) -> str:
-    """Content of the library, '' when there is none. The readout pages are no part of it."""
+    """Content of the library, '' when there is none. What is only shown (pages, checks, other readings) is no part."""
     if artifact is None:
         return ""
-    return digest_of({n: h for n, h in artifact.files.items() if not n.startswith(PAGE)})
+    return digest_of({n: artifact.files[n] for n in LIBRARY})
 
 
 STEP = Step(
