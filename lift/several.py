@@ -88,7 +88,7 @@ def arm_effects(names: Sequence[str], effects: Sequence[Estimate], loadings: np.
         loadings,
         dof,
         raw,
-        np.array([1 - all_inside(s, loadings, dof) for s in size]),
+        np.maximum([1 - all_inside(s, loadings, dof) for s in size], raw),  # 1 − x has no digits left far out
         holm(raw),
         np.asarray(stats.false_discovery_control(raw, method="bh")),
     )
