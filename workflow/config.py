@@ -192,6 +192,22 @@ class Planning(Section):
     horizon_weeks: Annotated[int, Field(ge=1, le=104)] = 13
 
 
+class SignIn(Section):
+    """`[access]`: who may do what in the explorer. Values of one claim of the sign-in, by role; "*" is everybody."""
+
+    claim: Name = "email"
+    viewer: list[Name] = []
+    analyst: list[Name] = []
+    planner: list[Name] = []
+    admin: list[Name] = []
+
+    @model_validator(mode="after")
+    def _somebody(self) -> SignIn:
+        if not self.admin:
+            raise ValueError("name at least one value of the claim in 'admin'")
+        return self
+
+
 class Config(Section):
     """The whole of plumb.toml."""
 
@@ -204,6 +220,7 @@ class Config(Section):
     model: Model = Model()
     attribution: Attribution = Attribution()
     planning: Planning = Planning()
+    access: SignIn | None = None
 
     @field_validator("channels")
     @classmethod
