@@ -29,7 +29,8 @@ from workflow.progress import Report
 from workflow.step_lift import library_digest, only, read_library, release_hashes
 from workflow.steps import Made, Step
 
-ROOMS = ("contracts", "mmm", "workflow.step_fit", "workflow.panel_build", "workflow.tables_in", "workflow.codec")
+ROOMS = ("contracts", "mmm", "workflow.step_fit", "workflow.panel_build", "workflow.panel_table", "workflow.tables_in",
+         "workflow.codec")  # fmt: skip
 
 
 def spec_of(config: Config) -> ModelSpec:
