@@ -15,6 +15,7 @@ from contracts.errors import ConfigError
 from contracts.panel import OTHER_GEO, UNATTRIBUTED
 from workflow.config_base import Name, Section, Share
 from workflow.config_errors import sentence
+from workflow.config_planning import Planning
 from workflow.config_privacy import Privacy
 
 CreditModel = Literal["last_touch", "first_touch", "linear", "position_based", "markov", "shapley", "shapley_rate"]
@@ -200,14 +201,6 @@ class Attribution(Section):
         if len(set(value)) != len(value):
             raise ValueError("list every model once")
         return value
-
-
-class Planning(Section):
-    """Defaults of `plumb plan`; `budget` is currency per week over all geos and channels, today's spend if absent."""
-
-    budget: Annotated[float, Field(gt=0)] | None = None
-    max_change: Annotated[float, Field(gt=0)] = 0.3
-    horizon_weeks: Annotated[int, Field(ge=1, le=104)] = 13
 
 
 class Config(Section):

@@ -89,14 +89,14 @@ def test_a_migration_that_breaks_leaves_the_old_file(tmp_path: Path, monkeypatch
         pass
     assert "half" not in tables(path)
     with raw(path) as con:
-        assert con.execute("PRAGMA user_version").fetchone()[0] == 2
+        assert con.execute("PRAGMA user_version").fetchone()[0] == len(broken) - 1
 
 
 def test_a_newer_file_is_refused_unchanged(tmp_path: Path) -> None:
     path = tmp_path / "state.sqlite"
     with raw(path) as con:
         con.execute("PRAGMA user_version = 99")
-    refused = pytest.raises(WorkspaceError, match="newer Plumbline \\(schema 99, this one knows 2\\)")
+    refused = pytest.raises(WorkspaceError, match="newer Plumbline \\(schema 99, this one knows 3\\)")
     with refused, database.writing(path):
         pass
     assert tables(path) == set()
