@@ -13,18 +13,18 @@ import duckdb
 from app.draws import Tables, from_tables, response_id
 from app.saved import duck, files
 from app.saved.frames import DIGEST_KEY, SAVED_VIEWS, STATE_VIEWS, State, read_state, views, with_saved
-from app.store import draw_tables
+from app.store import draw_tables, opened
 from contracts.errors import WorkspaceError
 from contracts.tables import BY_NAME
 
 
 def published_digest(warehouse: Path) -> str:
     """Which saves a warehouse file holds ('' for none). Raises WorkspaceError when it cannot be read."""
-    try:
-        with duckdb.connect(str(warehouse), read_only=True) as con:
+    with opened(warehouse) as (con, _):
+        try:
             row = con.execute("SELECT value FROM meta WHERE key = ?", [DIGEST_KEY]).fetchone()
-    except duckdb.Error as error:
-        raise WorkspaceError(f"{warehouse} is not a readable warehouse; run `plumb run` again.") from error
+        except duckdb.Error as error:
+            raise WorkspaceError(f"{warehouse} is not a readable warehouse; run `plumb run` again.") from error
     return "" if row is None else str(row[0] or "")
 
 
