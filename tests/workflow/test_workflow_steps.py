@@ -187,7 +187,7 @@ def fake_fit(passed: bool, mean: float) -> Callable[[Job, Draft, Report], Made]:
         response = SteadyResponse(("tv",), ("a",), three[:, None], one, three, three, one, one[0], np.full(3, 1 / 3))
         whole = DynamicResponse(
             response,
-            0.5 * three,
+            0.1 * three,
             0 * three,
             2,
             one[None],
