@@ -199,8 +199,8 @@ def releases_view(releases: Sequence[Release], run_id: str) -> pd.DataFrame:
     """v_releases: one row per release and bounded vector; those that a correction replaced name it."""
     rows, read = [], {(r.measure, r.block): r.release_id for r in current(releases) if r.correction}
     for r in releases:
-        weeks = r.table["week"].dropna() if "week" in r.table else ()  # a cell of a whole quarter has none
-        start = min(pd.to_datetime(weeks).dt.date) if len(weeks) else r.block_start
+        weeks = r.table["week"].dropna().tolist() if "week" in r.table else []  # a cell of a whole quarter has none
+        start = min(weeks, default=r.block_start)
         published = pd.Timestamp(str(r.metadata["published_at"])).tz_localize(None)
         for v in r.vectors:
             rows.append({
