@@ -10,7 +10,7 @@ from zoneinfo import available_timezones
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from contracts.calendar import WEEKDAYS
+from contracts.calendar import WEEKDAYS, quarter_start
 from contracts.errors import ConfigError
 from contracts.panel import OTHER_GEO, UNATTRIBUTED
 from workflow.config_base import Name, Section, Share
@@ -232,6 +232,17 @@ class Config(Section):
             if self.inputs.panel is not None and getattr(self.inputs, name) is not None:
                 raise ValueError(
                     f"[inputs.{name}] is compared with released credit, which a panel has none of; remove it"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _quarters(self) -> Config:
+        for correction in self.privacy.corrections:
+            begins = quarter_start(correction.quarter, self.project.fiscal_year_start)
+            if begins != correction.quarter:
+                raise ValueError(
+                    f"privacy.corrections: no fiscal quarter begins on {correction.quarter}; the one that holds "
+                    f"this day begins on {begins}"
                 )
         return self
 
