@@ -10,12 +10,13 @@ from zoneinfo import available_timezones
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from contracts.calendar import WEEKDAYS
+from contracts.calendar import WEEKDAYS, quarter_start
 from contracts.errors import ConfigError
 from contracts.panel import OTHER_GEO, UNATTRIBUTED
 from workflow.config_base import Name, Section, Share
 from workflow.config_errors import sentence
 from workflow.config_model import Channel, Model
+from workflow.config_planning import Planning
 from workflow.config_privacy import Privacy
 
 CreditModel = Literal["last_touch", "first_touch", "linear", "position_based", "markov", "shapley", "shapley_rate"]
@@ -193,14 +194,6 @@ class Attribution(Section):
         return value
 
 
-class Planning(Section):
-    """Defaults of `plumb plan`; `budget` is currency per week over all geos and channels, today's spend if absent."""
-
-    budget: Annotated[float, Field(gt=0)] | None = None
-    max_change: Annotated[float, Field(gt=0)] = 0.3
-    horizon_weeks: Annotated[int, Field(ge=1, le=104)] = 13
-
-
 class SignIn(Section):
     """`[access]`: who may do what in the explorer. Values of one claim of the sign-in, by role; "*" is everybody."""
 
@@ -248,6 +241,17 @@ class Config(Section):
             if self.inputs.panel is not None and getattr(self.inputs, name) is not None:
                 raise ValueError(
                     f"[inputs.{name}] is compared with released credit, which a panel has none of; remove it"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _quarters(self) -> Config:
+        for correction in self.privacy.corrections:
+            begins = quarter_start(correction.quarter, self.project.fiscal_year_start)
+            if begins != correction.quarter:
+                raise ValueError(
+                    f"privacy.corrections: no fiscal quarter begins on {correction.quarter}; the one that holds "
+                    f"this day begins on {begins}"
                 )
         return self
 
