@@ -10,16 +10,17 @@ from zoneinfo import available_timezones
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from contracts.calendar import WEEKDAYS
+from contracts.calendar import WEEKDAYS, quarter_start
 from contracts.errors import ConfigError
 from contracts.panel import OTHER_GEO, UNATTRIBUTED
 from contracts.trials import MAX_PRE_DAYS, METRICS, TrialDesign
 from workflow.config_base import Name, Section, Share
 from workflow.config_errors import sentence
+from workflow.config_model import Channel, Model
+from workflow.config_planning import Planning
 from workflow.config_privacy import Privacy
 
 CreditModel = Literal["last_touch", "first_touch", "linear", "position_based", "markov", "shapley", "shapley_rate"]
-Family = Literal["prospecting", "retargeting", "brand_search", "affiliate", "email", "offline", "other"]
 Currency = Annotated[str, Field(pattern=r"^[A-Z]{3}$")]
 RESERVED_GEOS = (OTHER_GEO,)
 
@@ -108,15 +109,18 @@ class PanelInput(Section):
 
     path: Name | list[Name]
     date: Name = "date"
-    geo: Name | None = None
+    geo: Name | Annotated[list[Name], Field(min_length=1)] | None = None  # several columns make one cell together
     kpi: Name = "kpi"
     kpi_variance: Name | None = None
     population: Name | None = None
     revenue_per_kpi: Name | None = None
     spend: Annotated[dict[str, Name], Field(min_length=1)]
     exposure: dict[str, Name] = {}
+    reach: dict[str, Name] = {}  # people reached; with `frequency`, in place of `exposure`
+    frequency: dict[str, Name] = {}  # mean exposures of a person reached
     organic: list[Name] = []
     controls: list[Name] = []
+    treatments: dict[str, float | Literal["min", "max"]] = {}  # non-media treatment -> the value that counts as none
 
     @property
     def paths(self) -> list[str]:
@@ -128,6 +132,12 @@ class PanelInput(Section):
         extra = sorted(set(self.exposure) - set(self.spend))
         if extra:
             raise ValueError(f"exposure names {extra[0]!r}, which spend does not; add it to spend or to organic")
+        lone = sorted(set(self.reach) ^ set(self.frequency))
+        if lone:
+            raise ValueError(f"{lone[0]!r} has one of reach and frequency; give both")
+        for channel in self.reach:
+            if channel not in self.spend or channel in self.exposure:
+                raise ValueError(f"reach names {channel!r}, which must stand in spend and not in exposure")
         return self
 
 
@@ -151,14 +161,6 @@ class Inputs(Section):
     platform_claims: ClaimsInput | None = None
     billing: TableInput | None = None
     panel: PanelInput | None = None
-
-
-class Channel(Section):
-    """A paid channel: its family, and what is believed about its return before looking (optional)."""
-
-    family: Family = "other"
-    roi_mean: Annotated[float, Field(gt=0)] | None = None
-    roi_sd: Annotated[float, Field(gt=0)] | None = None
 
 
 class Covariate(Section):
@@ -213,16 +215,6 @@ class ExperimentDesign(Section):
         )
 
 
-class Model(Section):
-    """Sampling of the two posteriors."""
-
-    seed: int = 1
-    chains: Annotated[int, Field(ge=1, le=16)] = 4
-    warmup: Annotated[int, Field(ge=50)] = 100
-    draws: Annotated[int, Field(ge=50)] = 750
-    doublings: Annotated[int, Field(ge=0, le=5)] = 3
-
-
 class PositionBased(Section):
     """Relative weights of the first touch, of all between together, and of the last one."""
 
@@ -247,12 +239,20 @@ class Attribution(Section):
         return value
 
 
-class Planning(Section):
-    """Defaults of `plumb plan`; `budget` is currency per week over all geos and channels, today's spend if absent."""
+class SignIn(Section):
+    """`[access]`: who may do what in the explorer. Values of one claim of the sign-in, by role; "*" is everybody."""
 
-    budget: Annotated[float, Field(gt=0)] | None = None
-    max_change: Annotated[float, Field(gt=0)] = 0.3
-    horizon_weeks: Annotated[int, Field(ge=1, le=104)] = 13
+    claim: Name = "email"
+    viewer: list[Name] = []
+    analyst: list[Name] = []
+    planner: list[Name] = []
+    admin: list[Name] = []
+
+    @model_validator(mode="after")
+    def _somebody(self) -> SignIn:
+        if not self.admin:
+            raise ValueError("name at least one value of the claim in 'admin'")
+        return self
 
 
 class Config(Section):
@@ -267,6 +267,7 @@ class Config(Section):
     model: Model = Model()
     attribution: Attribution = Attribution()
     planning: Planning = Planning()
+    access: SignIn | None = None
 
     @field_validator("channels")
     @classmethod
@@ -285,6 +286,17 @@ class Config(Section):
             if self.inputs.panel is not None and getattr(self.inputs, name) is not None:
                 raise ValueError(
                     f"[inputs.{name}] is compared with released credit, which a panel has none of; remove it"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _quarters(self) -> Config:
+        for correction in self.privacy.corrections:
+            begins = quarter_start(correction.quarter, self.project.fiscal_year_start)
+            if begins != correction.quarter:
+                raise ValueError(
+                    f"privacy.corrections: no fiscal quarter begins on {correction.quarter}; the one that holds "
+                    f"this day begins on {begins}"
                 )
         return self
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,31 +16,27 @@ import numpy as np
 from contracts.panel import Panel
 from mmm.design import build_design
 from mmm.diagnostics import gate
-from mmm.effects import channel_effects, response_curves, steady_response
+from mmm.effects import channel_effects, response_curves
 from mmm.fit import Fit, RunFlags, fit
 from mmm.lifts import LiftTerm, lift_terms, mask_tests
 from mmm.posterior import Posterior
-from mmm.spec import LogNormalPrior, ModelSpec
+from mmm.spec import ModelSpec
+from mmm.surface import dynamic_response
 from workflow.artifacts import Artifact, Draft, code_version
-from workflow.codec import read_arrays, response_arrays, write_arrays, write_frame
+from workflow.codec import read_arrays, surface_arrays, write_arrays, write_frame
 from workflow.config import Config
 from workflow.job import Job
 from workflow.progress import Report
 from workflow.step_lift import library_digest, only, read_library, release_hashes
 from workflow.steps import Made, Step
 
-ROOMS = ("contracts", "mmm", "workflow.step_fit", "workflow.panel_build", "workflow.tables_in", "workflow.codec")
+ROOMS = ("contracts", "mmm", "workflow.step_fit", "workflow.panel_build", "workflow.panel_table", "workflow.tables_in",
+         "workflow.codec")  # fmt: skip
 
 
 def spec_of(config: Config) -> ModelSpec:
-    """The model's specification: the declared return of a channel becomes its prior by matching mean and sd."""
-    priors = {}
-    for name, channel in config.channels.items():
-        if channel.roi_mean is not None:
-            sd = channel.roi_sd if channel.roi_sd is not None else channel.roi_mean
-            scale2 = math.log1p((sd / channel.roi_mean) ** 2)
-            priors[name] = LogNormalPrior(math.log(channel.roi_mean) - scale2 / 2, math.sqrt(scale2))
-    return ModelSpec(roi_by_channel=priors)
+    """The model's specification as [model] and [channels] declare it."""
+    return config.model.spec(config.channels)
 
 
 def flags_of(config: Config) -> RunFlags:
@@ -141,10 +136,10 @@ def _build_calibrated(job: Job, draft: Draft, report: Report) -> Made:
         if not terms
         else fit(panel, spec, terms, seed=config.model.seed + 1, flags=flags_of(config), progress=_report(report))
     )
-    response = steady_response(panel, spec, found.posterior)
+    response = dynamic_response(panel, spec, found.posterior)
     write_frame(channel_effects(panel, spec, found.posterior), draft.path("effects.parquet"))
-    write_frame(response_curves(response), draft.path("curves.parquet"))
-    write_arrays(response_arrays(response), draft.path("response.npz"))
+    write_frame(response_curves(response.steady), draft.path("curves.parquet"))
+    write_arrays(surface_arrays(response), draft.path("surface.npz"))
     return _save(draft, config, panel, found, sorted({i for t in terms for i in t.evidence_ids}))
 
 
