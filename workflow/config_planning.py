@@ -109,4 +109,5 @@ def changed_planning(
     try:
         return Planning.model_validate(values)
     except ValidationError as error:
-        raise ConfigError(f"{sentence('the question', Planning, error.errors())} Nothing was saved.") from None
+        found: list[Any] = [e | {"loc": ("planning", *e["loc"])} for e in error.errors()]
+        raise ConfigError(f"{sentence('asked', Planning, found)} Nothing was saved.") from None
