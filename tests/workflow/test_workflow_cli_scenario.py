@@ -43,8 +43,8 @@ def response() -> DynamicResponse:
     )  # fmt: skip
     return DynamicResponse(
         steady=steady, retention=np.full((DRAWS, 2), 0.3), delay=np.zeros((DRAWS, 2)), lags=3,
-        recent=np.ones((2, 2, 2)), observed=np.full((2, 2), 2.0), population=np.ones(2), last_period=date(2026, 1, 5), period_days=7,
-        currency="EUR", kpi_name="conversions", revenue_per_kpi=None,
+        recent=np.ones((2, 2, 2)), observed=np.full((2, 2), 2.0), population=np.ones(2),
+        last_period=date(2026, 1, 5), period_days=7, currency="EUR", kpi_name="conversions", revenue_per_kpi=None,
     )  # fmt: skip
 
 
