@@ -102,7 +102,7 @@ def test_engine_and_twin_have_one_density(name: str):
     with jax.enable_x64(True):
         design = build_design(panel, spec, (lift_term(panel),))
     ours, theirs = _both(design, spec)
-    assert ours == pytest.approx(theirs, abs=1e-6)
+    assert ours == pytest.approx(theirs, rel=1e-8)
 
 
 @pytest.mark.slow
@@ -114,7 +114,7 @@ def test_engine_and_twin_have_one_density_with_reach_and_frequency():
         design = build_design(panel, ModelSpec(), (lift_term(panel, channel=1),))
     assert [g.order for g in design.curves.groups] == ["adstock_first", "reach_frequency"]
     ours, theirs = _both(design, ModelSpec())
-    assert ours == pytest.approx(theirs, abs=1e-6)
+    assert ours == pytest.approx(theirs, rel=1e-8)
 
 
 @pytest.mark.slow
