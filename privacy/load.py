@@ -65,7 +65,7 @@ class LoadSettings:
     forgotten: frozenset[str] = frozenset()  # keyed hashes of ids whose rows are not to be read (privacy.forget)
     part_rows: int = PART_ROWS
     engine: EngineName = "duckdb"
-    keyed: bool = True  # does a measure order cells by the keyed hash of their person (privacy.plan.keyed)?
+    keyed: bool = True  # does a measure order cells by the keyed hash of their person (privacy.vectors.keyed)?
 
     def __post_init__(self) -> None:
         if self.now.tzinfo is None:

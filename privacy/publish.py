@@ -40,7 +40,7 @@ from privacy.mechanism import add_noise, epsilon_of
 from privacy.people import Crowd, People
 from privacy.plan import SCHEMA_VERSION, release_keys
 from privacy.policy import MEASURES, PrivacyPolicy
-from privacy.vectors import ReleasePlan, Span
+from privacy.vectors import ReleasePlan, Span, keyed
 
 Progress = Callable[[str, int, int], None]  # text, done, total
 BYTES_PER_CELL, BYTES_PER_FILE = 96, 65_536  # generous: what a file takes at most
@@ -100,7 +100,7 @@ def publish(
             ledger.check_affordable(tuple(p for p in pending if ledger.state(p.release_id) is None), grant)
             _take_room(pending, job)
             progress("reading events", len(plans) - len(pending), len(plans))
-            crowd = stack.enter_context(load_people(job.inputs, job.question, settings))
+            crowd = stack.enter_context(load_people(job.inputs, job.question, replace(settings, keyed=keyed(pending))))
             job = replace(job, identity=crowd.identity)
             for plan in pending:
                 progress(f"releasing {plan.measure} {plan.experiment or plan.blocks[0]}", plans.index(plan), len(plans))
