@@ -33,8 +33,6 @@ _SHAPES: dict[str, dict[str, pa.DataType]] = {
     "events": _EVENT,
     "presence": {"person": pa.int32(), "block": pa.int16(), "consenting": pa.int8(), "invalid": pa.int8()},
     "homes": {"person": pa.int32(), "block": pa.int16(), "geo": pa.int16(), "weeks": pa.int64()},
-    "assigned": {"person": pa.int32(), "experiment": pa.int16(), "arm": pa.int16()},
-    "keys": {"person": pa.int32(), "user_key": pa.string()},
 }
 
 
@@ -49,8 +47,9 @@ def settle(
 ) -> dict[str, pa.Table]:
     """The tables of one partition, by name; malformed rows join `bad_events`, `bad_assignments`.
 
-    Adds the rows of people who are not forgotten to `read_rows` (input, n). Without `keyed` there is no table `keys`,
-    and a measure that asks for it fails.
+    Somebody who is assigned twice in one arm counts from the earlier entry, with the first of the strata and the larger
+    covariate. Adds the rows of people who are not forgotten to `read_rows` (input, n). Without
+    `keyed` there is no table `keys`, and a measure that asks for it fails.
     """
     calendar, elsewhere = Calendar.of(con), _number(con, "SELECT max(geo) FROM geos")
     people = _persons(con, events, assignments)
@@ -64,8 +63,9 @@ def settle(
         "presence": _table("presence", presence(rows, agrees, calendar.blocks)),
         "homes": _table("homes", homes(told, people, calendar.blocks)),
         "assigned": query(
-            con, "SELECT DISTINCT person, experiment, arm FROM grouped SEMI JOIN agreeing USING (person) "
-            "WHERE reason IS NULL"
+            con, "SELECT person, experiment, arm, min(stratum) AS stratum, min(entered) AS entered, "
+            "max(exposed) AS exposed, max(covariate) AS covariate "
+            "FROM grouped SEMI JOIN agreeing USING (person) WHERE reason IS NULL GROUP BY person, experiment, arm"
         ).to_arrow_table(),
     }  # fmt: skip
     if keyed:
@@ -163,7 +163,8 @@ _EMPTY = {
     "0::INTEGER AS day, 0::TINYINT AS kind, 0::SMALLINT AS channel, 0::SMALLINT AS geo, 0::BIGINT AS micros, "
     "true AS agrees, true AS counts, 0::TINYINT AS source, '' AS reason, '' AS raw",
     "assignments": "0::INTEGER AS file, 0::BIGINT AS row, '' AS user_id, 0::SMALLINT AS experiment, "
-    "0::SMALLINT AS arm, true AS agrees, '' AS reason, '' AS raw",
+    "0::SMALLINT AS arm, 0::SMALLINT AS stratum, 0::INTEGER AS entered, 0::TINYINT AS exposed, 0::BIGINT AS covariate, "
+    "true AS agrees, '' AS reason, '' AS raw",
 }
 
 

@@ -17,18 +17,20 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
 from contracts.errors import ContractError, PrivacyError
 from contracts.release import NANO, Release
+from contracts.trials import design_of
 from privacy import files, trials
 from privacy.budget import QUARTERS_PER_YEAR, Recorded, Spending
 from privacy.disk import file_hash
 from privacy.mechanism import cost, epsilon_of, sigma_for
 from privacy.policy import TrialPolicy
+from privacy.released import fault
 from privacy.vectors import ReleasePlan, digest, keys_hash
 
 Status = Literal["holds", "fails", "differs", "unknown"]
@@ -66,6 +68,7 @@ def verify_file(path: Path, around: Surroundings, *, stored: bool) -> tuple[str,
         "place": lambda: _place(path, release, stored),
         "ledger": lambda: _against_ledger(path, release, around.spending),
         "question": lambda: _question(release),
+        "table": lambda: _table(release),
         "keys": lambda: _keys(release),
         "noise": lambda: _noise(release),
         "price": lambda: _price(release),
@@ -165,6 +168,12 @@ def _question(release: Release) -> Iterator[Check]:
     yield _same("answer", told == found and vectors == asked, "it answers that question", "it answers another question")
 
 
+def _table(release: Release) -> Iterator[Check]:
+    found = fault(release.measure, release.table, tuple(v.name for v in release.vectors))
+    good = "its columns, types and keys are those of its measure"
+    yield _same("table", not found, good, f"its table breaks the contract of its measure: {found}")
+
+
 def _rows(release: Release) -> dict[str, pd.DataFrame]:
     names = [v.name for v in release.vectors]
     return {n: release.table[release.table["vector"] == n].reset_index(drop=True) for n in names}
@@ -220,7 +229,10 @@ def _scale(release: Release, cells: int) -> np.ndarray:
     """(cells,) metric units per normalised unit: of trials the component bounds, else ones."""
     if release.measure != "trials":
         return np.ones(cells)
-    bounds = trials.component_bounds(TrialPolicy(**release.metadata["trial_bounds"]))
+    spec: Mapping[str, Any] = release.metadata.get("spec", {})
+    design = design_of(spec.get("design"))
+    components = design.look_components() if spec.get("look") else design.components()
+    bounds = trials.component_bounds(TrialPolicy(**release.metadata["trial_bounds"]), components, design.covariate)
     return np.tile(bounds, cells // len(bounds))
 
 

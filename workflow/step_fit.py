@@ -9,19 +9,22 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable, Sequence
+from datetime import date
 from typing import Any
 
 import numpy as np
 
 from contracts.panel import Panel
 from mmm.design import build_design
-from mmm.diagnostics import gate
+from mmm.diagnostics import Check, gate
 from mmm.effects import channel_effects, response_curves
 from mmm.fit import Fit, RunFlags, fit
+from mmm.lift_check import check_lifts
 from mmm.lifts import LiftTerm, lift_terms, mask_tests
 from mmm.posterior import Posterior
 from mmm.spec import ModelSpec
 from mmm.surface import dynamic_response
+from mmm.treatments import treatment_effects
 from workflow.artifacts import Artifact, Draft, code_version
 from workflow.codec import read_arrays, surface_arrays, write_arrays, write_frame
 from workflow.config import Config
@@ -30,7 +33,8 @@ from workflow.progress import Report
 from workflow.step_lift import library_digest, only, read_library, release_hashes
 from workflow.steps import Made, Step
 
-ROOMS = ("contracts", "mmm", "workflow.step_fit", "workflow.panel_build", "workflow.tables_in", "workflow.codec")
+ROOMS = ("contracts", "mmm", "workflow.step_fit", "workflow.panel_build", "workflow.panel_table", "workflow.tables_in",
+         "workflow.codec")  # fmt: skip
 
 
 def spec_of(config: Config) -> ModelSpec:
@@ -97,9 +101,10 @@ def _report(report: Report) -> Callable[[float, float], None]:
     return lambda share, left: report(share, left)
 
 
-def _save(draft: Draft, config: Config, panel: Panel, found: Fit, evidence: Sequence[str] = ()) -> Made:
+def _save(draft: Draft, config: Config, panel: Panel, found: Fit, evidence: Sequence[str] = (),
+          lifts: Sequence[Check] = ()) -> Made:  # fmt: skip
     write_arrays(found.posterior.to_arrays(), draft.path("posterior.npz"))
-    checks = [dataclasses.asdict(c) for c in found.report.checks]
+    checks = [dataclasses.asdict(c) for c in (*found.report.checks, *lifts)]
     draft.path("checks.json").write_text(json.dumps(checks, indent=1), encoding="utf-8")
     facts: dict[str, Any] = {
         "draws": found.posterior.draws,
@@ -121,10 +126,13 @@ def _build_uncalibrated(job: Job, draft: Draft, report: Report) -> Made:
 
 def uncalibrated_panel(job: Job) -> Panel:
     """The panel without the treated geos in their test windows."""
-    held = {e.name for e in job.experiments} & {
-        e.experiment for e in read_library(job.outcomes["lift"].artifact)[0].estimates
-    }
-    return mask_tests(job.panel, [e for e in job.experiments if e.name in held])
+    counted: dict[str, date] = {}  # the outcome of a test may be counted after its spend is normal again
+    for estimate in read_library(job.outcomes["lift"].artifact)[0].estimates:
+        counted[estimate.experiment] = max(estimate.end, counted.get(estimate.experiment, estimate.end))
+    held = [
+        dataclasses.replace(e, end=max(e.end, counted[e.name])) for e in job.experiments if e.name in counted
+    ]  # fmt: skip
+    return mask_tests(job.panel, held)
 
 
 def _build_calibrated(job: Job, draft: Draft, report: Report) -> Made:
@@ -139,7 +147,9 @@ def _build_calibrated(job: Job, draft: Draft, report: Report) -> Made:
     write_frame(channel_effects(panel, spec, found.posterior), draft.path("effects.parquet"))
     write_frame(response_curves(response.steady), draft.path("curves.parquet"))
     write_arrays(surface_arrays(response), draft.path("surface.npz"))
-    return _save(draft, config, panel, found, sorted({i for t in terms for i in t.evidence_ids}))
+    write_frame(treatment_effects(panel, spec, found.posterior), draft.path("treatments.parquet"))
+    lifts = [c.check() for c in check_lifts(panel, spec, found.posterior, terms)]
+    return _save(draft, config, panel, found, sorted({i for t in terms for i in t.evidence_ids}), lifts)
 
 
 def _same_fit(job: Job, panel: Panel) -> Fit:

@@ -28,6 +28,7 @@ from workflow.artifacts import Artifact, Draft, file_hash, find, replace_text
 from workflow.codec import read_arrays, surface_of
 from workflow.credit_views import credit_history, credit_view, parity_checks, parity_view
 from workflow.job import Job
+from workflow.plan_advice import ADVICE
 from workflow.plan_problem import assumptions_of, period_of
 from workflow.progress import Report
 from workflow.step_fit import model_version
@@ -189,6 +190,10 @@ def _views(job: Job, artifacts: dict[str, Artifact]) -> dict[str, pd.DataFrame]:
         for name in ("v_scenarios", "v_scenario_cells"):
             frame = pd.read_parquet(artifacts["plan"].path(f"{name}.parquet"))
             views[name] = stamped(frame, artifacts["plan"], source, version, evidence)
+        for name in ADVICE:
+            path = artifacts["plan"].path(f"{name}.parquet")
+            if path.is_file():
+                views[name] = stamped(pd.read_parquet(path), artifacts["plan"], source, version, evidence)
     run_id = artifacts["release"].run_id if "release" in artifacts else job.run_id
     views["v_releases"] = releases_view(job.published, run_id)
     views["v_charges"] = charges_view(job)
@@ -239,8 +244,9 @@ def _checks(job: Job, artifacts: dict[str, Artifact]) -> pd.DataFrame:
         artifact = outcome.artifact if outcome is not None and outcome.artifact is not None else artifacts.get(step)
         if artifact is not None:
             frames.append(gate_checks(artifact, f"{step.removeprefix('fit_')} "))
-    if "plan" in artifacts:
-        frames.append(input_checks(artifacts["plan"]))
+    for step in ("plan", "lift"):
+        if step in artifacts and "checks.json" in artifacts[step].files:
+            frames.append(input_checks(artifacts[step]))
     columns = list(BY_NAME["v_checks"].names)
     found = [f for f in frames if not f.empty]
     return pd.concat(found, ignore_index=True)[columns] if found else pd.DataFrame(columns=columns)
