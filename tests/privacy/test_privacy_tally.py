@@ -62,19 +62,19 @@ def _same(found: dict[str, np.ndarray], told: pd.DataFrame) -> None:
 def test_presence_homes_and_consent_equal_their_sql(seed: int, engine: duckdb.DuckDBPyConnection) -> None:
     frame = _frame(seed)
     rng = np.random.default_rng(seed + 100)
-    refusing = pd.DataFrame({"person": rng.integers(0, PEOPLE, 25), "at": rng.integers(-50, 1500, 25)})
+    refusing = pd.DataFrame({"person": rng.integers(0, PEOPLE, 25), "moment": rng.integers(-50, 1500, 25)})
     group = pd.DataFrame(
         {"person": rng.integers(0, PEOPLE, 20), "agrees": rng.random(20) < 0.6, "says": rng.random(20) < 0.7}
     )
     calendar = Calendar.of(engine)
     rows = _rows(frame, calendar)
-    refused = latest(refusing["person"].to_numpy(), refusing["at"].to_numpy(), PEOPLE)
+    refused = latest(refusing["person"].to_numpy(), refusing["moment"].to_numpy(), PEOPLE)
     known, agrees = consent(rows, refused, tuple(group[c].to_numpy() for c in group), assumed=seed % 2 == 0)  # type: ignore[arg-type]
     for name, table in (("frame", frame), ("refusing", refusing), ("grouped", group)):
         engine.register(name, table)
     told = engine.execute(
         f"""WITH granted AS (SELECT person, max(instant) AS at FROM frame WHERE agrees GROUP BY person),
-        refused AS (SELECT person, max(at) AS at FROM refusing GROUP BY person),
+        refused AS (SELECT person, max(moment) AS at FROM refusing GROUP BY person),
         stated AS (SELECT person, refused.at IS NULL OR coalesce(granted.at > refused.at, false) AS agrees
             FROM granted FULL JOIN refused USING (person)),
         once AS (SELECT person, bool_and(agrees) AS agrees FROM (
