@@ -48,6 +48,7 @@ from workflow.views_out import (
     panel_kpi_view,
     releases_view,
     runs_view,
+    scale_back_check,
     stamped,
 )
 from workflow.warehouse import Content, build
@@ -231,6 +232,8 @@ def _effects_now(job: Job, artifacts: dict[str, Artifact], history: pd.DataFrame
 def _checks(job: Job, artifacts: dict[str, Artifact]) -> pd.DataFrame:
     frames = [input_checks(artifacts["check"])] if "check" in artifacts else []
     frames.append(diagnostics_checks(job.releases))
+    if job.has_kpi and not job.panel_door:
+        frames.append(scale_back_check(job.panel))
     frames += [left_out_checks(artifacts[step]) for step in ("release", "lift", "credit") if step in artifacts]
     if "credit" in artifacts:
         frames += [gap_checks(artifacts["credit"]), parity_checks(published_credits(job, artifacts))]
