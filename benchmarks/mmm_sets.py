@@ -1,7 +1,7 @@
 """The four public sets of the marketing-mix benchmark as panels with their truth.
 
-`pymc-labs/mmm-param-recovery` (Apache-2.0), kept beside the project and never shipped: `PLUMBLINE_DATA` names the folder
-that holds `mmm/SET_business/data.csv` and `truth_contributions.csv`.
+`pymc-labs/mmm-param-recovery` (Apache-2.0), kept beside the project and never shipped: `PLUMBLINE_DATA` names the
+folder that holds `mmm/SET_business/data.csv` and `truth_contributions.csv`.
 """
 
 from __future__ import annotations

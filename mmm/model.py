@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
+from jax.scipy.special import erfinv, ndtr
 
 from mmm.collapse import Params, log_density
 from mmm.design import Design
@@ -38,21 +39,21 @@ def sample_params(design: Design, spec: ModelSpec) -> Params:
     return Params(
         theta=jnp.exp(design.effect_location + design.effect_scale * z_theta),
         retention=numpyro.sample("retention", dist.Beta(spec.retention_a, spec.retention_b).expand([c]).to_event(1)),
-        delay=spec.delay * numpyro.sample("r_delay", dist.HalfNormal(1.0).expand([c]).to_event(1)),
+        delay=spec.delay * _half_normal("r_delay", c),
         half_saturation=spec.half_median * jnp.exp(spec.half_scale * z_half),
         slope=spec.slope_median * jnp.exp(spec.slope_scale * z_slope),
-        geo_spread=spec.geo_spread * numpyro.sample("r_geo_spread", dist.HalfNormal(1.0).expand([c]).to_event(1))
+        geo_spread=spec.geo_spread * _half_normal("r_geo_spread", c)
         if g > 1
         else jnp.full(c, 1e-6),
         sigma=spec.sigma_median * jnp.exp(spec.sigma_scale * z_sigma + spec.sigma_geo_scale * z_sigma_geo) * by_size,
-        shock_sd=spec.shock_scale * numpyro.sample("r_shock_sd", dist.HalfNormal(1.0))
+        shock_sd=spec.shock_scale * _half_normal("r_shock_sd")
         if design.shock
         else jnp.zeros(()),
         shock_correlation=numpyro.sample("shock_correlation", dist.Beta(*spec.shock_correlation))
         if design.shock
         else jnp.zeros(()),
-        trend_sd=spec.trend_scale * numpyro.sample("r_trend_sd", dist.HalfNormal(1.0)),
-        geo_trend_sd=spec.geo_trend_scale * numpyro.sample("r_geo_trend_sd", dist.HalfNormal(1.0))
+        trend_sd=spec.trend_scale * _half_normal("r_trend_sd"),
+        geo_trend_sd=spec.geo_trend_scale * _half_normal("r_geo_trend_sd")
         if g > 1
         else jnp.zeros(()),
         lift_precision=precision,
@@ -61,6 +62,17 @@ def sample_params(design: Design, spec: ModelSpec) -> Params:
 
 def _normal(name: str, size: int) -> Any:
     return numpyro.sample(name, dist.Normal(0.0, 1.0).expand([size]).to_event(1))
+
+
+def _half_normal(name: str, size: int | None = None) -> Any:
+    """HalfNormal(1) as a transform of the standard normal of the same probability, erf(r / root 2) = Phi(z).
+
+    NUTS moves z. On the log scale a half-normal has an exponential tail to the left and a stiff one to the right (its
+    curvature grows with r²): on the small public set that meant steps of 0.22 instead of 0.41 and 294 effective draws of
+    the worst parameter instead of 1,189 (3,000 draws).
+    """
+    z = numpyro.sample(name, dist.Normal(0.0, 1.0)) if size is None else _normal(name, size)
+    return np.sqrt(2.0) * erfinv(ndtr(z))
 
 
 def model(design: Design, spec: ModelSpec) -> None:
