@@ -68,8 +68,8 @@ def _half_normal(name: str, size: int | None = None) -> Any:
     """HalfNormal(1) as a transform of the standard normal of the same probability, erf(r / root 2) = Phi(z).
 
     NUTS moves z. On the log scale a half-normal has an exponential tail to the left and a stiff one to the right (its
-    curvature grows with r²): on the small public set that meant steps of 0.22 instead of 0.41 and 294 effective draws of
-    the worst parameter instead of 1,189 (3,000 draws).
+    curvature grows with r²): on the small public set that meant steps of 0.22 instead of 0.41, and 294 instead of 1,189
+    effective draws of the worst parameter in 3,000.
     """
     z = numpyro.sample(name, dist.Normal(0.0, 1.0)) if size is None else _normal(name, size)
     return np.sqrt(2.0) * erfinv(ndtr(z))
