@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -94,18 +96,49 @@ def fingerprint(path: Path) -> str:
 
 def load(path: Path) -> Snapshot:
     """Reads the whole snapshot. Raises WorkspaceError when the file is missing, damaged or of another version."""
-    fingerprint(path)
-    try:
-        # Nothing else may be read through this connection: no other file, no extension, no network.
-        con = duckdb.connect(str(path), read_only=True, config={"enable_external_access": "false"})
-    except duckdb.Error as e:
-        raise WorkspaceError(f"{path} is not a readable warehouse ({_first_line(e)}); run `plumb run` again.") from e
-    with con:
+    with opened(path) as (con, _):
         frames = {name: _read_view(con, path, name) for name in _VIEWS}
         meta = _read_meta(con, path)
         draws = _query(con, path, f"SELECT {', '.join(DRAW_COLUMNS)} FROM response_draws")
     fields = {name.removeprefix("v_"): frame for name, frame in frames.items()}
     return Snapshot(meta=meta, response=None if draws.empty else response(draws), **fields)
+
+
+def load_meta(path: Path) -> Meta:
+    """What the file says about itself. Raises WorkspaceError as `load` does."""
+    with opened(path) as (con, _):
+        return _read_meta(con, path)
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[tuple[duckdb.DuckDBPyConnection, str]]:
+    """A read-only connection to the file as it is now, and the file's fingerprint.
+
+    The file is attached to an engine of its own: `duckdb.connect(path)` would share one engine with every other reader
+    in this process, and go on reading a file that has been replaced as long as one of them is open. Nothing else can be
+    read through the connection: no other file, no extension, no network.
+
+    Raises WorkspaceError when the file is missing or damaged.
+    """
+    while True:
+        mark = fingerprint(path)
+        con = duckdb.connect(":memory:", config={"threads": "1"})
+        try:
+            quoted = str(path).replace("'", "''")
+            con.execute(f"ATTACH '{quoted}' AS warehouse (READ_ONLY)")
+            con.execute("USE warehouse; SET enable_external_access = false; SET lock_configuration = true")
+        except duckdb.Error as e:
+            con.close()
+            raise WorkspaceError(
+                f"{path} is not a readable warehouse ({_first_line(e)}); run `plumb run` again."
+            ) from e
+        if fingerprint(path) == mark:
+            break
+        con.close()  # replaced between the two looks
+    try:
+        yield con, mark
+    finally:
+        con.close()
 
 
 def response(draws: pd.DataFrame) -> SteadyResponse:

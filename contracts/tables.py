@@ -286,6 +286,8 @@ VIEWS: tuple[View, ...] = (
         Column("sigma", "DOUBLE", "metric units", "noise standard deviation per cell"),
         Column("published_at", "TIMESTAMP", "UTC", "time of publication"),
         Column("hash", "VARCHAR", "", "SHA-256 of the published file"),
+        Column("correction", "INTEGER", "", "0 for a first release, else which correction of its measure and block"),
+        Column("superseded_by", "VARCHAR", "", "the correction that is read in its place; '' where it is read itself"),
         stamp=False,
     ),
     _view(
@@ -299,6 +301,7 @@ VIEWS: tuple[View, ...] = (
         Column("block_spent", "DOUBLE", "zCDP rho", "spent by the block so far"),
         Column("block_cap", "DOUBLE", "zCDP rho", "grant of the block"),
         Column("charged_at", "TIMESTAMP", "UTC", "time of the charge"),
+        Column("paid_by", "VARCHAR", "", "share of the grant that pays: the measure's, or 'reserve' (a correction)"),
         stamp=False,
     ),
     _view(

@@ -18,33 +18,7 @@ import numpy as np
 
 from mmm.design import Design
 from mmm.marginal import Basis, Terms, draw, log_marginal
-from mmm.transforms import adstock_weights, hill
-
-
-class Params(NamedTuple):
-    """What NUTS sees. Scales are relative to the geo's level."""
-
-    theta: Any  # (C,) total contribution, KPI units, over all geos and periods
-    retention: Any  # (C,)
-    delay: Any  # (C,)
-    half_saturation: Any  # (C,)
-    slope: Any  # (C,)
-    geo_spread: Any  # (C,)
-    sigma: Any  # (G,)
-    shock_sd: Any  # ()
-    shock_correlation: Any  # () from one period to the next, [0, 1)
-    trend_sd: Any  # ()
-    geo_trend_sd: Any  # ()
-    lift_precision: Any  # (K,) mixing precision of the Student-t, 1 for normal lifts
-
-
-class Response(NamedTuple):
-    """Media response before geo deviations."""
-
-    unit: Any  # (G, T, C) share of the channel's total response in each cell; sums to 1 per channel
-    elasticity: Any  # (G, T, C) unit × slope × (1 − hill): derivative by log exposure
-    norm: Any  # (C,) sum of size × hill, turns theta into the amplitude per head
-    lift: Any  # (K, G) share of the channel's total response that each test adds in each geo
+from mmm.media import Params, Response, media_response
 
 
 class Extra(NamedTuple):
@@ -54,29 +28,6 @@ class Extra(NamedTuple):
     target: Any  # (R,)
     lift_covariance: Any  # (K, K); the constraints that follow are exact
     constraint_log_prior: Any  # () log prior density of the constraints, divided out
-
-
-def media_response(design: Design, p: Params) -> Response:
-    """Share of each channel's total response per cell and per lift, given carry-over and curve."""
-    g, t, c = design.shape
-    weights = adstock_weights(p.retention, p.delay, design.lags, jnp)  # (lags, C)
-    stock = jnp.einsum("cnl,lc->nc", design.past, weights).reshape(g, t, c)
-    share = hill(stock, p.half_saturation, p.slope, jnp)
-    sized = design.size[:, None, None] * share
-    norm = sized.sum(axis=(0, 1))
-    unit = sized / norm
-    return Response(unit, unit * p.slope * (1.0 - share), norm, _lift_response(design, p, weights, norm))
-
-
-def _lift_response(design: Design, p: Params, weights: Any, norm: Any) -> Any:
-    rows, c = design.lifts, design.lifts.channel
-    g, t, _ = design.shape
-    if len(c) == 0:
-        return jnp.zeros((0, g))
-    half, slope = p.half_saturation[c][:, None], p.slope[c][:, None]
-    factual, without = (hill(jnp.einsum("knl,lk->kn", past, weights[:, c]), half, slope, jnp) for past in rows.past)
-    gap = (factual - without).reshape(len(c), g, t) * rows.weight
-    return gap.sum(axis=2) * design.size / norm[c][:, None]
 
 
 def _local_variance(design: Design, p: Params) -> Any:
@@ -91,9 +42,8 @@ def _shared_prior(design: Design, p: Params) -> tuple[Any, Any]:
     Weekly shocks are a stationary AR(1) with marginal sd `shock_sd`; its precision is tridiagonal.
     """
     scale = jnp.where(design.common_kind == 1, p.trend_sd, 1.0) * design.common_sd
-    controls = design.controls.shape[2]
-    ends = (1.0 / scale**2, jnp.full(controls, design.control_sd**-2))
-    log_det = 2 * jnp.log(scale).sum() + 2 * controls * jnp.log(design.control_sd)
+    ends = (1.0 / scale**2, design.control_sd**-2.0)
+    log_det = 2 * jnp.log(scale).sum() + 2 * np.log(design.control_sd).sum()
     if not design.shock:
         return jnp.diag(jnp.concatenate(ends)), log_det
     t, rho = design.shape[1], p.shock_correlation
@@ -115,10 +65,14 @@ def extra_rows(design: Design, p: Params, response: Response) -> Extra:
     lifts = design.lifts
     share_by_geo = response.unit.sum(axis=1)  # (G, C)
     c = design.shape[2]
-    channel = jnp.eye(c)[lifts.channel] if len(lifts.channel) else jnp.zeros((0, c))
-    size = (p.theta[lifts.channel] / lifts.std_error) if len(lifts.channel) else jnp.zeros(0)
-    lift_rows = (size * (channel @ p.geo_spread))[:, None, None] * response.lift[:, :, None] * channel[:, None, :]
-    target = lifts.mean / lifts.std_error - size * response.lift.sum(axis=1)
+    if len(lifts.channel):
+        gather = lifts.membership / lifts.std_error[:, None]  # (K, P)
+        parts = p.theta[lifts.channel][:, None] * response.lift  # (P, G) KPI units
+        spread_parts = (p.geo_spread[lifts.channel][:, None] * parts)[:, :, None] * np.eye(c)[lifts.channel][:, None, :]
+        lift_rows = jnp.einsum("kp,pgc->kgc", gather, spread_parts)
+        target = lifts.mean / lifts.std_error - gather @ parts.sum(axis=1)
+    else:
+        lift_rows, target = jnp.zeros((0, design.shape[0], c)), jnp.zeros(0)
     constraint = jnp.eye(c)[:, None, :] * share_by_geo[None]
     spread = jnp.sqrt(1.0 / p.lift_precision)
     noise = lifts.correlation * spread[:, None] * spread[None, :] + jnp.diag((lifts.bias_sd / lifts.std_error) ** 2)

@@ -17,9 +17,11 @@ import pandas as pd
 from contracts.intervals import INTERVAL, summarise
 from contracts.panel import Panel
 from contracts.response import SteadyResponse
-from mmm.collapse import Params, baseline, media_response
+from mmm.collapse import baseline
 from mmm.design import Design, build_design, revenue_rate
+from mmm.equivalent import hill_equivalent
 from mmm.lifts import LiftTerm
+from mmm.media import Params, media_response
 from mmm.posterior import Posterior
 from mmm.spec import ModelSpec
 
@@ -128,8 +130,9 @@ def lift_draws(panel: Panel, spec: ModelSpec, posterior: Posterior, terms: Seque
                 thinned_params(posterior, everything)
             )
         )
-    local = 1.0 + posterior.deviations()[:, :, design.lifts.channel]  # (D, G, K)
-    return posterior.flat("theta")[:, design.lifts.channel] * np.einsum("dkg,dgk->dk", lift, local)
+    local = 1.0 + posterior.deviations()[:, :, design.lifts.channel]  # (D, G, P)
+    parts = posterior.flat("theta")[:, design.lifts.channel] * np.einsum("dpg,dgp->dp", lift, local)
+    return parts @ design.lifts.membership.T
 
 
 def channel_effects(panel: Panel, spec: ModelSpec, posterior: Posterior) -> pd.DataFrame:
@@ -222,15 +225,16 @@ def steady_response(panel: Panel, spec: ModelSpec, posterior: Posterior, draws: 
                 thinned_params(posterior, picked)
             )
         )
-    per_size = (factor * posterior.flat("theta")[picked] / norm)[:, paid]  # KPI per unit of size at saturation
+    gain, half, slope = hill_equivalent(design, thinned_params(posterior, picked))
+    per_size = (factor * posterior.flat("theta")[picked] * gain / norm)[:, paid]  # KPI per unit of size at saturation
     local = 1.0 + posterior.deviations()[picked][:, :, paid]
     return SteadyResponse(
         channels=tuple(design.channels[i] for i in paid),
         geos=panel.geos,
         amplitude=per_size[:, None, :] * design.size[None, :, None] * local,
         unit=np.where(cost > 0, unit, 0.0),
-        half_saturation=posterior.flat("half_saturation")[picked][:, paid],
-        slope=posterior.flat("slope")[picked][:, paid],
+        half_saturation=half[:, paid],
+        slope=slope[:, paid],
         current_spend=spend[:, -CURRENT_PERIODS:].mean(axis=1),
         observed_max=spend.sum(axis=0).max(axis=0),
         weights=np.full(len(picked), 1.0 / len(picked)),

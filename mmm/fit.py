@@ -21,11 +21,12 @@ from numpyro.infer.util import constrain_fn, potential_energy
 from threadpoolctl import threadpool_limits
 
 from contracts.panel import Panel
-from mmm.collapse import Params, draw_linear
+from mmm.collapse import draw_linear
 from mmm.design import Design, build_design
 from mmm.diagnostics import GateReport, gate
 from mmm.laplace import laplace
 from mmm.lifts import LiftTerm
+from mmm.media import Params
 from mmm.model import SITE, model
 from mmm.posterior import Posterior
 from mmm.spec import ModelSpec

@@ -20,9 +20,9 @@ import numpy as np
 
 from contracts.errors import ContractError
 from contracts.panel import Panel
-from mmm.collapse import media_response
 from mmm.design import Design, build_design
 from mmm.effects import CURRENT_PERIODS, scale_factor, thinned, thinned_params
+from mmm.media import media_response
 from mmm.posterior import Posterior
 from mmm.spec import ModelSpec
 

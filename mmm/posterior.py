@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mmm.collapse import Params
+from mmm.media import Params
 
 PARAM_FIELDS = Params._fields
 

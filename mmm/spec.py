@@ -4,11 +4,9 @@
 |---|---|---|---|
 | ROI_c | roi | currency per currency | LogNormal(roi_location, roi_scale) where revenue per KPI is known |
 | q_c | contribution share | share of KPI | LogNormal around paid_share, split by spend, where it is not |
-| alpha_c | retention | share carried to the next period | Beta(retention_a, retention_b) |
-| delta_c | delay | none; 0 is geometric adstock | HalfNormal(delay) |
-| k_c | half_saturation | mean positive exposure per head | LogNormal(log half_median, half_scale) |
-| n_c | slope | none | LogNormal(log slope_median, slope_scale) |
 | eta_c | geo_spread | sd of a geo's relative effect | HalfNormal(geo_spread) |
+
+Carry-over and curves, with their priors: `mmm.adstock`, `mmm.saturation`; one channel's own in `ChannelSpec`.
 """
 
 from __future__ import annotations
@@ -19,8 +17,12 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from contracts.checks import positive
+from contracts.checks import finite, positive
 from contracts.errors import ContractError
+from mmm.adstock import Adstock, NegativeBinomial
+from mmm.saturation import Hill, Saturation
+
+EFFECTS = ("roi", "mroi", "contribution", "coefficient")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,22 +36,52 @@ class LogNormalPrior:
         positive(scale=self.scale)
 
 
+@dataclass(frozen=True, slots=True)
+class EffectPrior:
+    """What is believed about one channel's effect, on the scale that a person knows it: LogNormal(location, scale).
+
+    | kind | quantity | unit |
+    |---|---|---|
+    | roi | revenue caused ÷ spend; KPI caused ÷ spend where revenue per KPI is unknown | currency or KPI per currency |
+    | mroi | the same of one more unit of currency at today's spend | as roi |
+    | contribution | share of the whole KPI | none |
+    | coefficient | effect per period where the curve's h is 1, over the mean KPI of an average geo | none |
+    """
+
+    kind: str
+    location: float
+    scale: float
+
+    def __post_init__(self) -> None:
+        if self.kind not in EFFECTS:
+            raise ContractError(f"an effect prior is on one of {', '.join(EFFECTS)}; got {self.kind!r}.")
+        finite(location=self.location)
+        positive(scale=self.scale)
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelSpec:
+    """What one channel has of its own; None means the specification's default."""
+
+    adstock: Adstock | None = None
+    saturation: Saturation | None = None
+    saturate_first: bool | None = None  # True: carry-over of the saturated exposure
+    prior: EffectPrior | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSpec:
     """The whole specification. Baseline scales are relative to a geo's mean KPI (1 = its level)."""
 
     roi: LogNormalPrior = LogNormalPrior(0.2, 0.9)  # Meridian's documented default
-    roi_by_channel: Mapping[str, LogNormalPrior] = field(default_factory=dict)
+    channels: Mapping[str, ChannelSpec] = field(default_factory=dict)
+    adstock: Adstock = NegativeBinomial()
+    saturation: Saturation = Hill()
+    saturate_first: bool = False
+    reach_frequency: Saturation = Hill(half_median=1.0, slope_median=2.0, slope_scale=0.4)  # of the frequency
     paid_share: float = 0.3  # expected share of the KPI that paid media cause, where revenue is unknown
     share_scale: float = 1.0
     organic_share: float = 0.03
-    retention_a: float = 2.0
-    retention_b: float = 3.0
-    delay: float = 1.5
-    half_median: float = 1.5
-    half_scale: float = 0.6
-    slope_median: float = 1.1
-    slope_scale: float = 0.25
     geo_spread: float = 0.25
     max_lag_days: int = 91
     knot_days: int = 91
@@ -84,5 +116,15 @@ class ModelSpec:
 
     def hash(self) -> str:
         """Twelve hex digits that name this specification."""
-        text = json.dumps(dataclasses.asdict(self), sort_keys=True)
+        text = json.dumps(_plain(self), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _plain(value: object) -> object:
+    """Nested dictionaries that name the class of every part, so that two families with equal priors differ."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        parts = {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {"is": type(value).__name__, **parts}
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    return [_plain(v) for v in value] if isinstance(value, tuple) else value

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from datetime import date, datetime
 
 from contracts.calendar import next_quarter
-from privacy.chain import Entry, LedgerPaths
+from privacy.chain import Entry, LedgerPaths, payer_of
 from privacy.ledger import open_ledger
 from privacy.policy import MEASURES
 
@@ -61,6 +61,7 @@ class Recorded:
     published_at: str | None = None
     out_hash: str | None = None
     voided: dict[str, object] | None = None  # the recorded proof
+    share: str = ""  # whose part of the grant pays: the measure's, or 'reserve'
 
     @property
     def state(self) -> str:
@@ -102,9 +103,8 @@ def recorded(chain: Iterable[Entry]) -> tuple[Recorded, ...]:
         if e.kind == "reserve":
             at[name] = len(out)
             charges = tuple(sorted((str(b), int(n)) for b, n in data["charges"].items()))
-            out.append(
-                Recorded(name, data["measure"], data["spec_hash"], charges, e.row_hash, e.at, str(data.get("by", "")))
-            )
+            by, share = str(data.get("by", "")), payer_of(data)
+            out.append(Recorded(name, data["measure"], data["spec_hash"], charges, e.row_hash, e.at, by, share=share))
         elif e.kind == "draw":
             out[at[name]] = replace(out[at[name]], draws=out[at[name]].draws + 1)
         elif e.kind == "publish":
@@ -121,7 +121,7 @@ def spending(chain: Sequence[Entry]) -> Spending:
     for r in releases:
         if r.state != "void":
             for block, nano in r.charges:
-                spent[block, r.measure] = spent.get((block, r.measure), 0) + nano
+                spent[block, r.share] = spent.get((block, r.share), 0) + nano
     quarters = []
     for e in chain:
         if e.kind == "block":

@@ -30,6 +30,7 @@ from contracts.errors import ConfigError
 from contracts.evidence import Experiment
 from privacy import trials
 from privacy.budget import QUARTERS_PER_YEAR
+from privacy.corrections import RESERVE, Correction
 from privacy.inputs import Question
 from privacy.mechanism import epsilon_of
 from privacy.plan import plan_releases
@@ -120,14 +121,17 @@ def example_question(policy: PrivacyPolicy, experiments: int) -> Question:
 
 
 def cells(policy: PrivacyPolicy, experiments: int = 1) -> tuple[Cell, ...]:
-    """Noise of every vector of every release of a 13-week quarter; equal batches are told once.
+    """Noise of every vector of every release of a 13-week quarter, and of a correction of kpi that takes the whole
+    reserve; equal batches are told once.
 
     Raises ConfigError where the policy itself is impossible (a grant under one nano-rho, too large a table).
     """
     out: dict[tuple[object, ...], Cell] = {}
-    for plan in plan_releases(example_question(policy, experiments), policy):
+    again = (Correction(QUARTER[0], "kpi"),) if policy.share_nano(RESERVE) and policy.share_nano("kpi") else ()
+    for plan in plan_releases(example_question(policy, experiments), replace(policy, corrections=again)):
+        name = f"{plan.measure} correction" if plan.correction else plan.measure
         for v in plan.vectors:
-            cell = Cell(plan.measure, len(plan.weeks), v.name, v.bound_units * v.unit, v.nano, v.sigma_units * v.unit)
+            cell = Cell(name, len(plan.weeks), v.name, v.bound_units * v.unit, v.nano, v.sigma_units * v.unit)
             out.setdefault((cell.measure, cell.weeks, cell.vector, cell.nano), cell)
     return tuple(out.values())
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from datetime import date, timedelta
-from typing import Any
+from typing import Any, cast
 
 import pandas as pd
 
@@ -18,6 +18,7 @@ from contracts.release import Measure
 from privacy import credit, diagnostics, journeys, kpi, levels, media, trials
 from privacy.bounding import linf_units
 from privacy.cadence import Batch
+from privacy.corrections import RESERVE, corrections_of
 from privacy.inputs import Question
 from privacy.mechanism import sigma_for
 from privacy.policy import MICROS, Bound, FixedPoint, PrivacyPolicy, fixed_point, slice_nano
@@ -29,7 +30,8 @@ WHOLE: tuple[Measure, ...] = ("diagnostics", "media", "credit", "levels")  # abo
 
 
 def plan_releases(question: Question, policy: PrivacyPolicy) -> tuple[ReleasePlan, ...]:
-    """All releases of the question: per block and measure, kpi and journeys in their batches, then experiments.
+    """All releases of the question: per block and measure, kpi and journeys in their batches, then experiments, then
+    corrections of closed blocks (`privacy.corrections`).
 
     A measure whose share is 0 is left out. Diagnostics, media and credit describe a whole quarter: where kpi comes in
     several batches, they wait for the quarter's end. An experiment whose window runs past the last block waits
@@ -47,6 +49,8 @@ def plan_releases(question: Question, policy: PrivacyPolicy) -> tuple[ReleasePla
                 ]
     if policy.share_nano("trials"):
         plans += [_trial_plan(e, question, policy) for e in question.experiments if question.covers(e)]
+    for block in question.blocks:
+        plans += _corrections(block, question, policy)
     for e in waiting(question):
         if question.blocks and e.start < question.blocks[0].first_day:
             raise InputError(
@@ -136,20 +140,35 @@ def _used(measure: str, policy: PrivacyPolicy) -> dict[str, Bound]:
 
 def _due(measure: str, block: Block, question: Question, policy: PrivacyPolicy) -> tuple[Batch, ...]:
     """Batches to release now; none where nothing is granted or nothing can be counted."""
-    if not policy.share_nano(measure) or not _used(measure, policy):
+    if not policy.share_nano(measure) or not _countable(measure, question, policy):
         return ()
-    if measure in ("journeys", "media", "credit") and not question.channels:
-        return ()
+    return policy.batches(measure, block)
+
+
+def _countable(measure: str, question: Question, policy: PrivacyPolicy) -> bool:
+    """False where the measure would have no cell. Raises ConfigError where it cannot be counted as declared."""
+    if not _used(measure, policy) or (measure in ("journeys", "media", "credit") and not question.channels):
+        return False
     if measure == "journeys":
         _check_size(question, policy)
     if measure == "credit":
         credit.check_direct(question, policy.credit)
     if measure == "levels":
         levels.check(question, policy)
-    return policy.batches(measure, block)
+    return True
 
 
-def _block_plan(measure: Measure, block: Block, batch: Batch, question: Question, policy: PrivacyPolicy) -> ReleasePlan:
+def _corrections(block: Block, question: Question, policy: PrivacyPolicy) -> list[ReleasePlan]:
+    return [
+        _block_plan(cast(Measure, c.measure), block, policy.correction_batch(c, block), question, policy, number)
+        for number, c in corrections_of(block, policy.corrections)
+        if _countable(c.measure, question, policy)
+    ]
+
+
+def _block_plan(
+    measure: Measure, block: Block, batch: Batch, question: Question, policy: PrivacyPolicy, correction: int = 0
+) -> ReleasePlan:
     bounds, weeks = _used(measure, policy), batch.weeks
     keys = _batch_keys(measure, weeks, question, policy, tuple(bounds))
     vectors = tuple(
@@ -175,14 +194,18 @@ def _block_plan(measure: Measure, block: Block, batch: Batch, question: Question
         extra["regions"] = {name: list(geos) for name, geos in policy.levels.regions.items()}
     if measure == "diagnostics":  # what was clipped depends on the bounds of kpi
         extra["kpi_bounds"] = {n: fixed_point(b.bound).units * fixed_point(b.bound).step for n, b in policy.kpi.items()}
-        parts = [[w.isoformat() for w in b.weeks] for b in policy.batches("kpi", block)]
+        parts = [[w.isoformat() for w in batch] for batch in policy.kpi_batches(block, correction)]
         extra |= {"kpi_batches": parts} if len(parts) > 1 else {}  # and on what was bounded together
         capped = {n: policy.l0("kpi", n, b) for n, b in policy.kpi.items() if policy.l0("kpi", n, b)}
         extra |= {"kpi_l0": capped} if capped else {}
     if any(v.l0 for v in vectors):  # the norm is the default and leaves the hash of older releases as it was
         extra["l0_linf"] = {v.name: [v.l0, linf_units(v.bound_units, v.l0)] for v in vectors if v.l0}
+    if correction:
+        extra |= {"correction": correction, "paid_by": RESERVE}
     last_day = weeks[-1] + timedelta(days=6)
-    return _plan(measure, (block,), weeks[0], last_day, "", vectors, keys, {"method": method} | extra, weeks)
+    return _plan(
+        measure, (block,), weeks[0], last_day, "", vectors, keys, {"method": method} | extra, weeks, correction
+    )
 
 
 def _trial_plan(experiment: Experiment, question: Question, policy: PrivacyPolicy) -> ReleasePlan:
@@ -215,6 +238,7 @@ def _plan(
     keys: dict[str, pd.DataFrame],
     extra: dict[str, Any],
     weeks: tuple[date, ...] = (),
+    correction: int = 0,
 ) -> ReleasePlan:
     hashed = keys_hash(keys)
     spec = {
@@ -225,7 +249,7 @@ def _plan(
         "vectors": [[v.name, v.bound_units, v.numerator, v.denominator, v.cells, v.nano] for v in vectors],
         "keys": hashed,
     } | extra
-    name = experiment or _batch_name(blocks[0], weeks)
+    name = experiment or _batch_name(blocks[0], weeks) + (f"-c{correction}" if correction else "")
     slug = re.sub(r"[^A-Za-z0-9-]+", "-", name)[:40]
     spec_hash = digest(spec)
     release_id = f"{measure}-{slug}-{spec_hash[:16]}"
@@ -241,6 +265,7 @@ def _plan(
         hashed,
         weeks,
         canonical(spec),
+        correction,
     )
 
 

@@ -32,8 +32,9 @@ from privacy import credit, diagnostics, files, journeys, kpi, levels, media, tr
 from privacy.bounding import linf_units
 from privacy.chain import LedgerPaths
 from privacy.disk import file_hash, full_disk, only_one, preallocate, private_folder, sync_folder, write_into
+from privacy.grants import Grant
 from privacy.inputs import PeopleInputs, Question
-from privacy.ledger import Grant, Ledger, ReleaseState, open_ledger
+from privacy.ledger import Ledger, ReleaseState, open_ledger
 from privacy.load import LoadSettings, load_people
 from privacy.mechanism import add_noise, epsilon_of
 from privacy.people import Crowd, People
@@ -232,7 +233,7 @@ def exact_vectors(
         return credit.exact(people, here, question, policy.credit, plan.vectors)
     if plan.measure == "levels":
         return levels.exact(people, here, question, policy, plan.vectors)
-    spans = tuple(span(b.weeks) for b in policy.batches("kpi", block))
+    spans = tuple(span(weeks) for weeks in policy.kpi_batches(block, plan.correction))
     return diagnostics.exact(people, here, spans, policy, plan.vectors)
 
 
@@ -300,6 +301,7 @@ def _metadata(plan: ReleasePlan, job: Job, state: ReleaseState) -> dict[str, Any
         "trial_bounds": job.policy.trials.bounds() if plan.measure == "trials" else None,
         "credit": credit.declared(job.policy.credit) if plan.measure == "credit" else None,
         "inputs": job.inputs.declared() | {"identity_map": job.identity},
+        "correction": {"number": plan.correction, "as_of": job.now.isoformat()} if plan.correction else None,
         "ledger_head": state.reserve_hash,
         "run_id": job.run_id,
         "published_at": job.now.isoformat(),

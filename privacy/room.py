@@ -27,7 +27,8 @@ from privacy.forecast import Cell, Forecast, Lift, Sizes, forecasts
 from privacy.forget import Forgotten, forget_person, list_beside, read_forgotten
 from privacy.hierarchy import consistent
 from privacy.inputs import FileSet, Fixed, HashOf, PeopleInputs, Question
-from privacy.ledger import charge_frame, open_ledger
+from privacy.ledger import open_ledger
+from privacy.ledger_store import charge_frame
 from privacy.load import PART_ROWS, EngineName, LoadSettings
 from privacy.mechanism import epsilon_of
 from privacy.plan import plan_releases, release_keys, waiting

@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from contracts.release import Charge, Measure, VectorSpec
+from privacy.corrections import RESERVE
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,12 @@ class ReleasePlan:
     keys_hash: str
     weeks: tuple[date, ...] = ()  # the batch's weeks, of one block; empty for trials
     spec: str = ""  # the declared question as canonical JSON; spec_hash is its SHA-256
+    correction: int = 0  # which correction of its measure and block this is; 0: the first release
+
+    @property
+    def payer(self) -> str:
+        """The share of the grant that pays: the measure's own, or the reserve for a correction."""
+        return RESERVE if self.correction else self.measure
 
     @property
     def nano(self) -> int:

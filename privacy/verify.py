@@ -120,6 +120,13 @@ def _against_ledger(path: Path, release: Release, spending: Spending | None) -> 
         "names the entry that charged it, under the same question and measure",
         "the entry that it names is not the one that charged it",
     )
+    payer = meta.get("spec", {}).get("paid_by", release.measure)
+    yield _same(
+        "payer",
+        payer == known.share,
+        f"the {known.share} share pays it, as its question says",
+        f"the ledger charged the {known.share} share, its question says {payer}",
+    )
     charged = {(block, meta.get("nano_rho")) for block in meta.get("blocks", [])}
     yield _same(
         "charge",
@@ -151,8 +158,8 @@ def _question(release: Release) -> Iterator[Check]:
     spec, hashed = meta["spec"], digest(meta["spec"])
     sound = hashed == meta["spec_hash"] and release.release_id.endswith(f"-{hashed[:16]}")
     yield _same("question", sound, "its id is the hash of the question inside", "its id is not that of its question")
-    told = (spec["measure"], spec["blocks"], spec["experiment"], spec["keys"])
-    found = (meta["measure"], meta["blocks"], meta["experiment"], meta["keys_hash"])
+    told = (spec["measure"], spec["blocks"], spec["experiment"], spec["keys"], spec.get("correction", 0))
+    found = (meta["measure"], meta["blocks"], meta["experiment"], meta["keys_hash"], release.correction)
     vectors = [[v["name"], v["bound_units"], v["cells"], v["nano_rho"]] for v in meta["vectors"]]
     asked = [[name, units, cells, nano] for name, units, _, _, cells, nano in spec["vectors"]]
     yield _same("answer", told == found and vectors == asked, "it answers that question", "it answers another question")

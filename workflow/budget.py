@@ -115,6 +115,7 @@ def _charges(r: Recorded) -> list[dict[str, Any]]:
             "measure": r.measure,
             "block": block,
             "rho": nano / NANO,
+            "paid_by": r.share,
             "state": r.state,
             "by": r.by,
             "charged_at": r.reserved_at,

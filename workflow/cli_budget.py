@@ -82,10 +82,16 @@ def _print_spending(answer: dict[str, Any]) -> None:
     for row in answer["years"]:
         years.add_row(row["from"], *(f"{row[k]:.4g}" for k in ("spent", "cap", "epsilon")))
     console().print(years)
-    charges = Table("charged (UTC)", "by", "release", "quarter", "rho", "state", box=None, pad_edge=False)
+    charges = Table("charged (UTC)", "by", "release", "quarter", "rho", "share", "state", box=None, pad_edge=False)
     for row in answer["charges"]:
         charges.add_row(
-            row["charged_at"][:19], row["by"], row["release_id"], row["block"], f"{row['rho']:.4g}", row["state"]
+            row["charged_at"][:19],
+            row["by"],
+            row["release_id"],
+            row["block"],
+            f"{row['rho']:.4g}",
+            row["paid_by"],
+            row["state"],
         )
     console().print(charges)
     typer.echo(

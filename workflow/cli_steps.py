@@ -43,6 +43,9 @@ def run_steps(root: Path, as_json: bool, as_of: str | None, command: str | None)
 def _show(root: Path, answer: dict[str, Any]) -> None:
     if not answer["made"]:
         typer.echo("Nothing to do: everything is up to date. No privacy budget was spent.")
+        for row in answer["steps"]:
+            if row["status"] == "done" and row["reason"]:
+                typer.echo(f"{row['step']}: {row['reason']}")
         return
     table = Table("step", "what happened", "seconds", box=None, pad_edge=False)
     for row in answer["steps"]:

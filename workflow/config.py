@@ -10,15 +10,15 @@ from zoneinfo import available_timezones
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from contracts.calendar import WEEKDAYS
+from contracts.calendar import WEEKDAYS, quarter_start
 from contracts.errors import ConfigError
 from contracts.panel import OTHER_GEO, UNATTRIBUTED
 from workflow.config_base import Name, Section, Share
 from workflow.config_errors import sentence
+from workflow.config_model import Channel, Model
 from workflow.config_privacy import Privacy
 
 CreditModel = Literal["last_touch", "first_touch", "linear", "position_based", "markov", "shapley", "shapley_rate"]
-Family = Literal["prospecting", "retargeting", "brand_search", "affiliate", "email", "offline", "other"]
 Currency = Annotated[str, Field(pattern=r"^[A-Z]{3}$")]
 RESERVED_GEOS = (OTHER_GEO,)
 
@@ -152,30 +152,12 @@ class Inputs(Section):
     panel: PanelInput | None = None
 
 
-class Channel(Section):
-    """A paid channel: its family, and what is believed about its return before looking (optional)."""
-
-    family: Family = "other"
-    roi_mean: Annotated[float, Field(gt=0)] | None = None
-    roi_sd: Annotated[float, Field(gt=0)] | None = None
-
-
 class ExperimentDesign(Section):
     """What the experimenter declared: the reference arm and all arms of a user-randomised test."""
 
     control_arm: Name = "control"
     arms: list[Name] = []
     split: dict[Name, Annotated[float, Field(gt=0)]] = {}  # planned share of each arm, for the sample-ratio test
-
-
-class Model(Section):
-    """Sampling of the two posteriors."""
-
-    seed: int = 1
-    chains: Annotated[int, Field(ge=1, le=16)] = 4
-    warmup: Annotated[int, Field(ge=50)] = 100
-    draws: Annotated[int, Field(ge=50)] = 750
-    doublings: Annotated[int, Field(ge=0, le=5)] = 3
 
 
 class PositionBased(Section):
@@ -210,6 +192,22 @@ class Planning(Section):
     horizon_weeks: Annotated[int, Field(ge=1, le=104)] = 13
 
 
+class SignIn(Section):
+    """`[access]`: who may do what in the explorer. Values of one claim of the sign-in, by role; "*" is everybody."""
+
+    claim: Name = "email"
+    viewer: list[Name] = []
+    analyst: list[Name] = []
+    planner: list[Name] = []
+    admin: list[Name] = []
+
+    @model_validator(mode="after")
+    def _somebody(self) -> SignIn:
+        if not self.admin:
+            raise ValueError("name at least one value of the claim in 'admin'")
+        return self
+
+
 class Config(Section):
     """The whole of plumb.toml."""
 
@@ -222,6 +220,7 @@ class Config(Section):
     model: Model = Model()
     attribution: Attribution = Attribution()
     planning: Planning = Planning()
+    access: SignIn | None = None
 
     @field_validator("channels")
     @classmethod
@@ -240,6 +239,17 @@ class Config(Section):
             if self.inputs.panel is not None and getattr(self.inputs, name) is not None:
                 raise ValueError(
                     f"[inputs.{name}] is compared with released credit, which a panel has none of; remove it"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _quarters(self) -> Config:
+        for correction in self.privacy.corrections:
+            begins = quarter_start(correction.quarter, self.project.fiscal_year_start)
+            if begins != correction.quarter:
+                raise ValueError(
+                    f"privacy.corrections: no fiscal quarter begins on {correction.quarter}; the one that holds "
+                    f"this day begins on {begins}"
                 )
         return self
 

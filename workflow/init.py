@@ -17,7 +17,8 @@ from contracts.panel import NATIONAL
 from workflow import guess
 from workflow.artifacts import replace_text
 from workflow.claims_in import claim_labels, guess_channel
-from workflow.config import Attribution, Config, Model, Planning, parse
+from workflow.config import Attribution, Config, Planning, parse
+from workflow.config_model import Model
 from workflow.config_privacy import Privacy
 from workflow.files_in import TextTable, header, resolve
 from workflow.paths import Workspace, ensure_secret

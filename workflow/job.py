@@ -47,7 +47,8 @@ class Job:
     as_of: date | None
     quiet: bool
     outcomes: dict[str, Outcome] = field(default_factory=dict)
-    releases: tuple[Release, ...] = ()
+    published: tuple[Release, ...] = ()  # all that are out
+    releases: tuple[Release, ...] = ()  # those that figures are read from: what was corrected is left out
 
     @staticmethod
     def open(root: Path, as_of: date | None = None, quiet: bool = False) -> Job:

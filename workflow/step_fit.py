@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -21,7 +20,7 @@ from mmm.effects import channel_effects, response_curves, steady_response
 from mmm.fit import Fit, RunFlags, fit
 from mmm.lifts import LiftTerm, lift_terms, mask_tests
 from mmm.posterior import Posterior
-from mmm.spec import LogNormalPrior, ModelSpec
+from mmm.spec import ModelSpec
 from workflow.artifacts import Artifact, Draft, code_version
 from workflow.codec import read_arrays, response_arrays, write_arrays, write_frame
 from workflow.config import Config
@@ -34,14 +33,8 @@ ROOMS = ("contracts", "mmm", "workflow.step_fit", "workflow.panel_build", "workf
 
 
 def spec_of(config: Config) -> ModelSpec:
-    """The model's specification: the declared return of a channel becomes its prior by matching mean and sd."""
-    priors = {}
-    for name, channel in config.channels.items():
-        if channel.roi_mean is not None:
-            sd = channel.roi_sd if channel.roi_sd is not None else channel.roi_mean
-            scale2 = math.log1p((sd / channel.roi_mean) ** 2)
-            priors[name] = LogNormalPrior(math.log(channel.roi_mean) - scale2 / 2, math.sqrt(scale2))
-    return ModelSpec(roi_by_channel=priors)
+    """The model's specification as [model] and [channels] declare it."""
+    return config.model.spec(config.channels)
 
 
 def flags_of(config: Config) -> RunFlags:

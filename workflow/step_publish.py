@@ -173,7 +173,7 @@ def _views(job: Job, artifacts: dict[str, Artifact]) -> dict[str, pd.DataFrame]:
             frame = pd.read_parquet(artifacts["plan"].path(f"{name}.parquet"))
             views[name] = stamped(frame, artifacts["plan"], source, version, evidence)
     run_id = artifacts["release"].run_id if "release" in artifacts else job.run_id
-    views["v_releases"] = releases_view(job.releases, run_id)
+    views["v_releases"] = releases_view(job.published, run_id)
     views["v_charges"] = charges_view(job)
     views["v_runs"] = runs_view(job.workspace.runs, MAKERS, skipped(job), job.run_id)
     views["v_lineage"] = lineage_view(artifacts)
@@ -209,7 +209,7 @@ def _effects_now(job: Job, artifacts: dict[str, Artifact], history: pd.DataFrame
 def _checks(job: Job, artifacts: dict[str, Artifact]) -> pd.DataFrame:
     frames = [input_checks(artifacts["check"])] if "check" in artifacts else []
     frames.append(diagnostics_checks(job.releases))
-    frames += [left_out_checks(artifacts[step]) for step in ("lift", "credit") if step in artifacts]
+    frames += [left_out_checks(artifacts[step]) for step in ("release", "lift", "credit") if step in artifacts]
     if "credit" in artifacts:
         frames += [gap_checks(artifacts["credit"]), parity_checks(published_credits(job, artifacts))]
     pool = job.outcomes.get("reconcile")

@@ -10,7 +10,7 @@ import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from contracts.errors import WorkspaceError
@@ -122,13 +122,21 @@ CREATE UNIQUE INDEX one_token_name ON tokens (name) WHERE revoked_at IS NULL;
 {_append_only("comments", "approvals")}
 """
 
+_EXPIRY = "ALTER TABLE tokens ADD COLUMN expires_at TEXT;"
+
 # Script n brings a file of schema version n to version n + 1. A script that has been shipped is never edited.
-MIGRATIONS: tuple[str, ...] = (_SCENARIOS, _REMARKS)
+MIGRATIONS: tuple[str, ...] = (_SCENARIOS, _REMARKS, _EXPIRY)
 
 
 def utc_now() -> str:
     """The clock as it is stored: ISO 8601, UTC, milliseconds, no zone written."""
     return datetime.now(UTC).replace(tzinfo=None).isoformat(sep=" ", timespec="milliseconds")
+
+
+def utc_after(days: int) -> str:
+    """`days` from now, as `utc_now` writes it."""
+    then = datetime.now(UTC).replace(tzinfo=None) + timedelta(days=days)
+    return then.isoformat(sep=" ", timespec="milliseconds")
 
 
 @contextmanager

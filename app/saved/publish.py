@@ -14,18 +14,18 @@ import pandas as pd
 from app.saved import duck, files
 from app.saved.frames import DIGEST_KEY, SAVED_VIEWS, STATE_VIEWS, State, read_state, views, with_saved
 from app.saved.pricing import response_id
-from app.store import DRAW_COLUMNS, response
+from app.store import DRAW_COLUMNS, opened, response
 from contracts.errors import WorkspaceError
 from contracts.tables import BY_NAME
 
 
 def published_digest(warehouse: Path) -> str:
     """Which saves a warehouse file holds ('' for none). Raises WorkspaceError when it cannot be read."""
-    try:
-        with duckdb.connect(str(warehouse), read_only=True) as con:
+    with opened(warehouse) as (con, _):
+        try:
             row = con.execute("SELECT value FROM meta WHERE key = ?", [DIGEST_KEY]).fetchone()
-    except duckdb.Error as error:
-        raise WorkspaceError(f"{warehouse} is not a readable warehouse; run `plumb run` again.") from error
+        except duckdb.Error as error:
+            raise WorkspaceError(f"{warehouse} is not a readable warehouse; run `plumb run` again.") from error
     return "" if row is None else str(row[0] or "")
 
 

@@ -12,15 +12,16 @@ import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from app.saved.database import utc_now
-from app.saved.scenarios import MAX_NAME, clean_author, clean_text
+from app.access import PERMISSIONS
+from app.saved.database import utc_after, utc_now
+from app.saved.scenarios import MAX_NAME, StaleVersion, clean_author, clean_text
 from contracts.errors import ContractError
 
 SUBJECTS = ("scenario", "channel", "experiment", "run")
 DECISIONS = ("approved", "rejected")
-SCOPES = ("read", "write")
 SECRET_BYTES = 32
 PREFIX = "plumb_"
+MAX_DAYS = 3_650
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,7 @@ class Token:
     name: str
     scopes: tuple[str, ...]
     created_at: str  # UTC
+    expires_at: str | None  # UTC
     revoked_at: str | None  # UTC
 
 
@@ -96,7 +98,7 @@ def decide(
     if head is None:
         raise ContractError(f"there is no saved scenario {scenario_id!r} to decide on; nothing was saved.")
     if head["version"] != version:
-        raise ContractError(
+        raise StaleVersion(
             f"scenario {head['name']!r} was changed meanwhile (version {head['version']}, you saw {version}); "
             "read the new version and decide again. Nothing was saved."
         )
@@ -114,30 +116,37 @@ def approvals(con: sqlite3.Connection, scenario_id: str | None = None) -> tuple[
     return tuple(Approval(**dict(row)) for row in con.execute(sql, {"id": scenario_id}))
 
 
-def create_token(con: sqlite3.Connection, name: str, scopes: Iterable[str]) -> tuple[Token, str]:
-    """A new token and its secret, which cannot be shown again.
+def create_token(
+    con: sqlite3.Connection, name: str, scopes: Iterable[str], days: int | None = None
+) -> tuple[Token, str]:
+    """A new token, which lives `days` (None: until it is revoked), and its secret, which cannot be shown again.
 
-    Raises ContractError for a bad or used name and for scopes that are none or unknown.
+    Raises ContractError for a bad or used name, for scopes that are none or unknown, and for a life of no days.
     """
+    if days is not None and not 1 <= days <= MAX_DAYS:
+        raise ContractError(f"a token lives from 1 to {MAX_DAYS} days; got {days}.")
     name, wanted = clean_text(name, "a token's name", most=MAX_NAME), tuple(dict.fromkeys(scopes))
     if not wanted:
-        raise ContractError(f"a token needs at least one scope of {', '.join(SCOPES)}.")
+        raise ContractError(f"a token needs at least one scope of {', '.join(PERMISSIONS)}.")
     for scope in wanted:
-        _refuse_unknown("a scope", scope, SCOPES)
+        _refuse_unknown("a scope", scope, PERMISSIONS)
     if con.execute("SELECT 1 FROM tokens WHERE name = ? AND revoked_at IS NULL", (name,)).fetchone():
         raise ContractError(f"there is a token {name!r} already; revoke it or choose another name.")
     secret = PREFIX + secrets.token_urlsafe(SECRET_BYTES)
-    token = Token(name, wanted, utc_now(), None)
+    token = Token(name, wanted, utc_now(), None if days is None else utc_after(days), None)
     con.execute(
-        "INSERT INTO tokens VALUES (?, ?, ?, ?, ?, NULL)",
-        (_id("to"), name, _hash(secret), " ".join(wanted), token.created_at),
+        "INSERT INTO tokens (id, name, hash, scopes, created_at, expires_at) VALUES (?, ?, ?, ?, ?, ?)",
+        (_id("to"), name, _hash(secret), " ".join(wanted), token.created_at, token.expires_at),
     )
     return token, secret
 
 
 def find_token(con: sqlite3.Connection, secret: str) -> Token | None:
-    """The token of a secret; None when it is unknown or revoked. Looked up by hash, so no secret is compared."""
-    row = con.execute("SELECT * FROM tokens WHERE hash = ? AND revoked_at IS NULL", (_hash(secret),)).fetchone()
+    """The token of a secret; None when it is unknown, expired or revoked. Found by its hash: no secret is compared."""
+    row = con.execute(
+        "SELECT * FROM tokens WHERE hash = ? AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > ?)",
+        (_hash(secret), utc_now()),
+    ).fetchone()
     return None if row is None else _token(row)
 
 
@@ -154,7 +163,7 @@ def revoke_token(con: sqlite3.Connection, name: str) -> None:
 
 
 def _token(row: sqlite3.Row) -> Token:
-    return Token(row["name"], tuple(row["scopes"].split()), row["created_at"], row["revoked_at"])
+    return Token(row["name"], tuple(row["scopes"].split()), row["created_at"], row["expires_at"], row["revoked_at"])
 
 
 def _hash(secret: str) -> str:

@@ -34,6 +34,10 @@ _VERSION_FIELDS = (
 )  # fmt: skip
 
 
+class StaleVersion(ContractError):
+    """Somebody else made a newer version of the scenario meanwhile."""
+
+
 @dataclass(frozen=True, slots=True)
 class Pricing:
     """A plan and what it brings, on the draws of one fit. Outcomes are KPI units over the horizon (cells: a week)."""
@@ -246,7 +250,7 @@ def _refuse_taken(con: sqlite3.Connection, name: str, but: str = "") -> None:
 def _newest(con: sqlite3.Connection, scenario_id: str, seen: int) -> Saved:
     saved = get(con, scenario_id)
     if saved.version != seen:
-        raise ContractError(
+        raise StaleVersion(
             f"scenario {saved.name!r} was changed meanwhile by {saved.author} (version {saved.version}, "
             f"you saw {seen}); look at the new version and try again. Nothing was saved."
         )

@@ -265,12 +265,12 @@ def _provenance() -> dict[str, list[dict[str, Any]]]:
     releases = [
         {"run_id": EFFECT_RUN, "release_id": "rel-kpi-1", "measure": "kpi", "block": b, "vector": "conversions"}
         | {"period_start": s, "period_end": e, "rho": 0.1, "epsilon": 1.9, "delta": 1e-6, "l2_bound": 4.0}
-        | {"sigma": 12.0, "published_at": AS_OF, "hash": "9b1c" * 16}
+        | {"sigma": 12.0, "published_at": AS_OF, "hash": "9b1c" * 16, "correction": 0, "superseded_by": ""}
         for b, (s, e) in zip(blocks, QUARTERS, strict=True)
     ]
     charges = [
         {"release_id": f"rel-{m}-1", "measure": m, "block": b, "rho": rho, "block_spent": 0.18, "block_cap": 0.2}
-        | {"charged_at": AS_OF}
+        | {"charged_at": AS_OF, "paid_by": m}
         for b in blocks
         for m, rho in (("kpi", 0.1), ("journeys", 0.05), ("trials", 0.03))
     ]

@@ -207,7 +207,7 @@ def test_of_a_token_only_the_hash_is_kept(tmp_path: Path) -> None:
         assert remarks.find_token(con, secret + "x") is None
         with pytest.raises(ContractError, match="there is a token 'ci' already"):
             remarks.create_token(con, "ci", ["read"])
-        with pytest.raises(ContractError, match="must be one of read, write; got 'admin'"):
+        with pytest.raises(ContractError, match="must be one of read, comment, plan, approve; got 'admin'"):
             remarks.create_token(con, "other", ["admin"])
         with pytest.raises(ContractError, match="at least one scope"):
             remarks.create_token(con, "other", [])

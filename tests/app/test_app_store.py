@@ -95,3 +95,27 @@ def test_latest_keeps_the_newest_row_of_a_key(snapshot: Callable[[str], Snapshot
     old = snapshot("full").credit.iloc[:3]
     new = old.assign(as_of=old["as_of"] + timedelta(days=1), mean=1.0)
     assert (store.latest(pd.concat([new, old], ignore_index=True), "v_credit")["mean"] == 1.0).all()
+
+
+def test_a_replaced_file_is_read_anew_though_an_old_reader_is_still_open(tmp_path: Path) -> None:
+    path, fresh = tmp_path / "it's.duckdb", tmp_path / "fresh.duckdb"
+    for file, value in ((path, 1), (fresh, 2)):
+        with duckdb.connect(str(file)) as con:
+            con.execute(f"CREATE TABLE t AS SELECT {value} AS x")
+    with store.opened(path) as (old, first):
+        fresh.replace(path)
+        with store.opened(path) as (new, second):
+            assert first != second == store.fingerprint(path)
+            assert (old.execute("FROM t").fetchall(), new.execute("FROM t").fetchall()) == ([(1,)], [(2,)])
+
+
+@pytest.mark.parametrize(
+    "statement",
+    ["SELECT * FROM read_csv('/etc/hostname')", "ATTACH 'x.duckdb'", "COPY t TO 'x.csv'", "INSERT INTO t VALUES (2)",
+     "SET enable_external_access = true", "INSTALL httpfs", "CREATE TABLE warehouse.u (x INT)"],
+)  # fmt: skip
+def test_nothing_but_the_file_can_be_read_and_nothing_written(tmp_path: Path, statement: str) -> None:
+    with duckdb.connect(str(tmp_path / "w.duckdb")) as con:
+        con.execute("CREATE TABLE t AS SELECT 1 AS x")
+    with store.opened(tmp_path / "w.duckdb") as (con, _), pytest.raises(duckdb.Error):
+        con.execute(statement)

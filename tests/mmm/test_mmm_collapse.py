@@ -12,8 +12,9 @@ from mmm_worlds import lift_term, make_panel
 from scipy.linalg import block_diag
 from scipy.stats import multivariate_normal
 
-from mmm.collapse import Params, draw_linear, log_density, media_response
+from mmm.collapse import draw_linear, log_density
 from mmm.design import Design, build_design
+from mmm.media import Params, media_response
 from mmm.spec import ModelSpec
 
 
