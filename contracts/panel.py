@@ -11,7 +11,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import date
 
 import numpy as np
@@ -47,6 +48,7 @@ class Panel:
     user_level: bool  # False: the aggregate-only door, no user-level data was used
     evidence_ids: tuple[str, ...]  # the release ids (or file hash) behind the KPI
     frequency: np.ndarray | None = None  # (G, T, C) mean exposures per person reached; `media` is then reach; 0: none
+    treatments: Mapping[str, float] = field(default_factory=dict)  # controls that are decisions -> value that is none
 
     def __post_init__(self) -> None:
         g, t, c = len(self.geos), len(self.weeks), len(self.channels)
@@ -70,6 +72,9 @@ class Panel:
         for name in ("media", "spend", "organic", "kpi_variance"):
             if (getattr(self, name) < 0).any():
                 raise ContractError(f"panel {name} must be >= 0.")
+        unknown = sorted(set(self.treatments) - set(self.control_names))
+        if unknown:
+            raise ContractError(f"panel treatment {unknown[0]!r} is not among its controls.")
         if self.frequency is not None:
             self._check_frequency((g, t, c))
         if not (self.population > 0).all():

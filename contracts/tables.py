@@ -102,7 +102,7 @@ _SCENARIO_ID = (
 _SCENARIO = (
     Column("scenario", "VARCHAR", "", "name of the scenario"),
     Column("spend", "DOUBLE", "currency", "planned spend"),
-    *_interval("KPI units", "incremental outcome of the spend"),
+    *_interval("KPI units", "incremental outcome of the spend, carry-over after the period included"),
 )
 
 VIEWS: tuple[View, ...] = (
@@ -229,6 +229,12 @@ VIEWS: tuple[View, ...] = (
         _PERIOD,
         _SCENARIO[1:],
         Column("spend_change", "DOUBLE", "share", "spend against the current split when it was priced − 1"),
+        Column("within", "DOUBLE", "KPI units", "expected part of the outcome inside the period"),
+        Column("beyond", "DOUBLE", "KPI units", "expected part after the period, from carry-over"),
+        Column("carried_in", "DOUBLE", "KPI units", "what earlier spend still brings in the period; in no outcome"),
+        Column("extrapolated", "BOOLEAN", "", "true where the plan goes beyond anything observed: interval widened"),
+        Column("locked", "BOOLEAN", "", "true where a person locked the channel"),
+        Column("of_record", "BOOLEAN", "", "true for the plan of record"),
         _SCENARIO_ID,
         Column("author", "VARCHAR", "", "who saved the version; '' for the job"),
         Column("note", "VARCHAR", "", "what the author wrote about it"),
@@ -242,7 +248,8 @@ VIEWS: tuple[View, ...] = (
         _CHANNEL,
         _PERIOD,
         _GEO,
-        _SCENARIO[1:],
+        _SCENARIO[1],
+        *_interval("KPI units", "what the plan adds in that week and geo"),
         _SCENARIO_ID,
     ),
     _view(

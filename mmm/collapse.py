@@ -42,8 +42,8 @@ def _shared_prior(design: Design, p: Params) -> tuple[Any, Any]:
     Weekly shocks are a stationary AR(1) with marginal sd `shock_sd`; its precision is tridiagonal.
     """
     scale = jnp.where(design.common_kind == 1, p.trend_sd, 1.0) * design.common_sd
-    ends = (1.0 / scale**2, design.control_sd**-2.0)
-    log_det = 2 * jnp.log(scale).sum() + 2 * np.log(design.control_sd).sum()
+    ends = (1.0 / scale**2, (design.control_sd * p.control_scale) ** -2.0)
+    log_det = 2 * jnp.log(scale).sum() + 2 * jnp.log(design.control_sd * p.control_scale).sum()
     if not design.shock:
         return jnp.diag(jnp.concatenate(ends)), log_det
     t, rho = design.shape[1], p.shock_correlation
@@ -57,7 +57,8 @@ def _shared_prior(design: Design, p: Params) -> tuple[Any, Any]:
 
 def weights(design: Design, p: Params) -> Any:
     """Observation precision (G, T), 0 where the KPI is missing."""
-    return jnp.where(design.observed, 1.0 / (p.sigma[:, None] ** 2 + design.noise), 0.0)
+    residual = p.sigma[:, None] ** 2 * design.scatter / p.cell_precision
+    return jnp.where(design.observed, 1.0 / (residual + design.noise), 0.0)
 
 
 def extra_rows(design: Design, p: Params, response: Response) -> Extra:

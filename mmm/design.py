@@ -22,10 +22,12 @@ from contracts.errors import ContractError
 from contracts.panel import Panel
 from mmm.lifts import LiftTerm
 from mmm.media import Curves, Order, curves_of
+from mmm.seasons import seasons
 from mmm.spec import ChannelSpec, EffectPrior, ModelSpec
 from mmm.transforms import lagged
 
 MIN_PERIODS = 26
+COUNT_WINDOW = 9  # periods over which a count's expectation is taken for its variance
 MIN_GEOS_FOR_SHOCK = 3  # a common weekly shock and one geo's own residual cannot be told apart with fewer
 
 
@@ -56,7 +58,8 @@ class Design:
     size: np.ndarray  # (G,) people, mean 1
     outcome: np.ndarray  # (G, T)
     observed: np.ndarray  # (G, T) bool
-    noise: np.ndarray  # (G, T)
+    noise: np.ndarray  # (G, T) known variance of a cell: the release's, and a count's own where the likelihood has one
+    scatter: np.ndarray  # (G, T) factor of the residual variance sigma²; 1 but for a negative-binomial likelihood
     exposure: np.ndarray  # (G, T, C)
     past: np.ndarray  # (C, G·T, lags) exposure beside its own past
     exposure_scale: np.ndarray  # (C,) media units per head that make exposure 1
@@ -71,6 +74,7 @@ class Design:
     local_sd: np.ndarray  # (Q,)
     controls: np.ndarray  # (G, T, K)
     control_sd: np.ndarray  # (K,) prior sd of a control's coefficient
+    shrink_controls: bool  # whether the controls' prior sds share a learned factor
     shock: bool
     lags: int
     effect_location: np.ndarray  # (C,) prior of the log of the quantity that `effect_basis` names, KPI units
@@ -104,6 +108,7 @@ def build_design(panel: Panel, spec: ModelSpec, terms: Sequence[LiftTerm] = ()) 
     local, local_kind, local_sd = _local_basis(panel, spec)
     location, spread, basis = _effect_prior(panel, spec, active)
     controls = _standardise(panel.controls)
+    scatter, poisson = _count_variance(panel, spec, level)
     frequency = _frequency(panel, media.shape)[:, :, active]
     lags = max(1, min(t, spec.max_lag_days // panel.period_days))
     return Design(
@@ -113,7 +118,8 @@ def build_design(panel: Panel, spec: ModelSpec, terms: Sequence[LiftTerm] = ()) 
         size=size,
         outcome=np.where(observed, panel.kpi / level[:, None], 0.0),
         observed=observed,
-        noise=panel.kpi_variance / level[:, None] ** 2,
+        noise=panel.kpi_variance / level[:, None] ** 2 + poisson,
+        scatter=scatter,
         exposure=per_head / scale,
         past=past_of(np.moveaxis(per_head / scale, 2, 0), lags),
         exposure_scale=scale,
@@ -128,6 +134,7 @@ def build_design(panel: Panel, spec: ModelSpec, terms: Sequence[LiftTerm] = ()) 
         local_sd=local_sd,
         controls=controls,
         control_sd=np.full(controls.shape[2], spec.control_sd),
+        shrink_controls=controls.shape[2] >= spec.shrink_controls_from,
         shock=g >= MIN_GEOS_FOR_SHOCK,
         lags=lags,
         effect_location=location,
@@ -153,6 +160,22 @@ def _level(panel: Panel, observed: np.ndarray) -> np.ndarray:
     return np.maximum(own, 0.1 * rate * panel.population)
 
 
+def _count_variance(panel: Panel, spec: ModelSpec, level: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(factor of sigma², known variance), each (G, T): mu² and mu / L for counts, 1 and 0 otherwise."""
+    if spec.likelihood != "negative_binomial":
+        return np.ones_like(panel.kpi), np.zeros_like(panel.kpi)
+    mu = running_mean(panel.kpi, level) / level[:, None]
+    return mu**2, mu / level[:, None]
+
+
+def running_mean(kpi: np.ndarray, level: np.ndarray, periods: int = COUNT_WINDOW) -> np.ndarray:
+    """Mean of the observed KPI over a centred window (G, T), at least a tenth of the level."""
+    seen, box = np.isfinite(kpi), np.ones(periods)
+    total = np.stack([np.convolve(row, box, "same") for row in np.where(seen, kpi, 0.0)])
+    count = np.stack([np.convolve(row, box, "same") for row in seen.astype(float)])
+    return np.maximum(np.where(count > 0, total / np.maximum(count, 1.0), level[:, None]), 0.1 * level[:, None])
+
+
 def _ramp(periods: int, spacing: float) -> np.ndarray:
     """Steps of a piecewise-linear path: column j rises from 0 to 1 between knots j and j + 1, shape (T, knots)."""
     knots = max(1, int(np.ceil((periods - 1) / spacing)))
@@ -161,30 +184,17 @@ def _ramp(periods: int, spacing: float) -> np.ndarray:
 
 
 def _common_basis(panel: Panel, spec: ModelSpec) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Intercept, trend steps, and what the date explains (`mmm.seasons`), in that order."""
     t = len(panel.weeks)
     trend = _ramp(t, spec.knot_days / panel.period_days)
-    days = np.array([w.toordinal() for w in panel.weeks], dtype=float)
-    terms = spec.yearly_terms if t * panel.period_days >= 300 else 0
-    angles = 2 * np.pi * days[:, None] / 365.25 * np.arange(1, terms + 1)[None, :]
-    season = np.concatenate([np.sin(angles), np.cos(angles)], axis=1)
-    season = season - season.mean(axis=0)
-    weekday = _weekday(panel)
-    basis = np.concatenate([np.ones((t, 1)), trend, season, weekday], axis=1)
-    kind = np.array([0] + [1] * trend.shape[1] + [0] * (season.shape[1] + weekday.shape[1]))
-    sd = np.array(
-        [spec.intercept_sd] + [1.0] * trend.shape[1] + [spec.seasonal_sd] * (basis.shape[1] - len(trend[0]) - 1)
-    )
+    dated = seasons(panel.weeks, panel.weeks, panel.period_days, spec)
+    basis = np.concatenate([np.ones((t, 1)), trend, dated.columns], axis=1)
+    knots, rest = trend.shape[1], dated.columns.shape[1]
+    kind = np.array([0] + [1] * knots + [0] * rest)
+    sd = np.concatenate([[spec.intercept_sd], np.ones(knots), dated.sd])
     mean = np.zeros(basis.shape[1])
     mean[0] = spec.intercept_mean
     return basis, kind, sd, mean
-
-
-def _weekday(panel: Panel) -> np.ndarray:
-    """Six weekday contrasts for a daily panel; nothing for a weekly one."""
-    if panel.period_days != 1:
-        return np.zeros((len(panel.weeks), 0))
-    day = np.array([w.weekday() for w in panel.weeks])
-    return (day[:, None] == np.arange(6)[None, :]) - (day == 6)[:, None].astype(float)
 
 
 def _local_basis(panel: Panel, spec: ModelSpec) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -198,13 +208,17 @@ def _local_basis(panel: Panel, spec: ModelSpec) -> tuple[np.ndarray, np.ndarray,
     return basis, np.array([0] + [1] * trend.shape[1]), np.array([spec.geo_intercept_sd] + [1.0] * trend.shape[1])
 
 
+def kept_controls(controls: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Which controls vary (K,), and mean and sd of those; constant ones carry nothing and are dropped."""
+    mean, sd = controls.mean(axis=(0, 1)), controls.std(axis=(0, 1))
+    keep = sd > 1e-9 * (1 + np.abs(mean))
+    return keep, mean[keep], sd[keep]
+
+
 def _standardise(controls: np.ndarray) -> np.ndarray:
-    """Controls with mean 0 and sd 1 over the panel; constant ones carry nothing and are dropped."""
-    if controls.shape[2] == 0:
-        return controls
-    sd = controls.std(axis=(0, 1))
-    keep = sd > 1e-9 * (1 + np.abs(controls.mean(axis=(0, 1))))
-    return (controls[:, :, keep] - controls[:, :, keep].mean(axis=(0, 1))) / sd[keep]
+    """Controls with mean 0 and sd 1 over the panel."""
+    keep, mean, sd = kept_controls(controls)
+    return (controls[:, :, keep] - mean) / sd
 
 
 def revenue_rate(panel: Panel) -> float | None:

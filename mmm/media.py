@@ -43,6 +43,8 @@ class Params(NamedTuple):
     trend_sd: Any  # ()
     geo_trend_sd: Any  # ()
     lift_precision: Any  # (K,) mixing precision of the Student-t, 1 for normal lifts
+    control_scale: Any = 1.0  # () factor of the controls' prior sds
+    cell_precision: Any = 1.0  # (G, T) mixing precision of a Student-t residual, () 1 for a normal one
 
 
 class Response(NamedTuple):

@@ -35,7 +35,7 @@ def sample_params(design: Design, spec: ModelSpec) -> Params:
     z_sigma = numpyro.sample("z_sigma", dist.Normal(0.0, 1.0))
     z_sigma_geo = _normal("z_sigma_geo", g) if g > 1 else jnp.zeros(1)
     # counts vary with the root of their mean, so a small geo is relatively noisier
-    by_size = jnp.sqrt(design.level.mean() / design.level)
+    by_size = jnp.sqrt(design.level.mean() / design.level) if spec.likelihood != "negative_binomial" else 1.0
     finite = np.isfinite(design.lifts.dof)
     precision = jnp.ones(len(finite))
     if finite.any():
@@ -57,8 +57,19 @@ def sample_params(design: Design, spec: ModelSpec) -> Params:
         trend_sd=spec.trend_scale * _half_normal("r_trend_sd"),
         geo_trend_sd=spec.geo_trend_scale * _half_normal("r_geo_trend_sd") if g > 1 else jnp.zeros(()),
         lift_precision=precision,
+        control_scale=numpyro.sample("r_control", dist.HalfNormal(1.0)) if design.shrink_controls else jnp.ones(()),
+        cell_precision=_cell_precision(design, spec),
     )
     return params._replace(theta=params.theta / _basis(design, params))
+
+
+def _cell_precision(design: Design, spec: ModelSpec) -> Any:
+    """Precision of every observed cell's residual (G, T), the mixture that makes it Student-t; () 1 when normal."""
+    if spec.likelihood != "student_t":
+        return jnp.ones(())
+    seen, half = np.nonzero(design.observed), spec.student_dof / 2
+    drawn = numpyro.sample("cell_precision", dist.Gamma(np.full(len(seen[0]), half), half).to_event(1))
+    return jnp.ones(design.observed.shape).at[seen].set(drawn)
 
 
 def _basis(design: Design, p: Params) -> Any:

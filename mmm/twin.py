@@ -30,9 +30,12 @@ def build_pymc(design: Design, spec: ModelSpec) -> pm.Model:
         relative = _deviations(design, spec, unit)
         media = theta * unit * (1.0 + relative[:, None, :])
         mean = _baseline(design, spec) + media.sum(axis=2) / design.level[:, None]
-        sd = pt.sqrt(_sigma(design, spec)[:, None] ** 2 + design.noise)
         seen = np.nonzero(design.observed)
-        pm.Normal("kpi", mean[seen], sd[seen], observed=design.outcome[seen])
+        residual = (_sigma(design, spec)[:, None] ** 2 * design.scatter)[seen]
+        if spec.likelihood == "student_t":
+            half = spec.student_dof / 2
+            residual = residual / pm.Gamma("cell_precision", half, half, shape=len(seen[0]))
+        pm.Normal("kpi", mean[seen], pt.sqrt(residual + design.noise[seen]), observed=design.outcome[seen])
         if len(design.lifts.channel):
             _lift_likelihood(design, theta, lift_shape(design, params, norm, pt), relative)
     return model
@@ -89,7 +92,7 @@ def _deviations(design: Design, spec: ModelSpec, unit: Any) -> Any:
 def _sigma(design: Design, spec: ModelSpec) -> Any:
     g = design.shape[0]
     own = pm.Normal("z_sigma_geo", 0, 1, shape=g) if g > 1 else pt.zeros(1)
-    by_size = np.sqrt(design.level.mean() / design.level)
+    by_size = np.sqrt(design.level.mean() / design.level) if spec.likelihood != "negative_binomial" else 1.0
     return (
         spec.sigma_median * pt.exp(spec.sigma_scale * pm.Normal("z_sigma", 0, 1) + spec.sigma_geo_scale * own) * by_size
     )
@@ -110,7 +113,8 @@ def _baseline(design: Design, spec: ModelSpec) -> Any:
         local_sd = pt.switch(design.local_kind == 1, geo_sd, 1.0) * design.local_sd
         base = base + pt.dot(pm.Normal("z_local", 0, 1, shape=(g, design.local.shape[1])) * local_sd, design.local.T)
     if design.controls.shape[2]:
-        gamma = pm.Normal("control", 0, design.control_sd, shape=design.controls.shape[2])
+        scale = pm.HalfNormal("r_control", 1.0) if design.shrink_controls else 1.0
+        gamma = design.control_sd * scale * pm.Normal("control", 0, 1, shape=design.controls.shape[2])
         base = base + pt.dot(design.controls, gamma)
     return base
 

@@ -16,6 +16,7 @@ from contracts.panel import OTHER_GEO, UNATTRIBUTED
 from workflow.config_base import Name, Section, Share
 from workflow.config_errors import sentence
 from workflow.config_model import Channel, Model
+from workflow.config_planning import Planning
 from workflow.config_privacy import Privacy
 
 CreditModel = Literal["last_touch", "first_touch", "linear", "position_based", "markov", "shapley", "shapley_rate"]
@@ -107,15 +108,18 @@ class PanelInput(Section):
 
     path: Name | list[Name]
     date: Name = "date"
-    geo: Name | None = None
+    geo: Name | Annotated[list[Name], Field(min_length=1)] | None = None  # several columns make one cell together
     kpi: Name = "kpi"
     kpi_variance: Name | None = None
     population: Name | None = None
     revenue_per_kpi: Name | None = None
     spend: Annotated[dict[str, Name], Field(min_length=1)]
     exposure: dict[str, Name] = {}
+    reach: dict[str, Name] = {}  # people reached; with `frequency`, in place of `exposure`
+    frequency: dict[str, Name] = {}  # mean exposures of a person reached
     organic: list[Name] = []
     controls: list[Name] = []
+    treatments: dict[str, float | Literal["min", "max"]] = {}  # non-media treatment -> the value that counts as none
 
     @property
     def paths(self) -> list[str]:
@@ -127,6 +131,12 @@ class PanelInput(Section):
         extra = sorted(set(self.exposure) - set(self.spend))
         if extra:
             raise ValueError(f"exposure names {extra[0]!r}, which spend does not; add it to spend or to organic")
+        lone = sorted(set(self.reach) ^ set(self.frequency))
+        if lone:
+            raise ValueError(f"{lone[0]!r} has one of reach and frequency; give both")
+        for channel in self.reach:
+            if channel not in self.spend or channel in self.exposure:
+                raise ValueError(f"reach names {channel!r}, which must stand in spend and not in exposure")
         return self
 
 
@@ -182,14 +192,6 @@ class Attribution(Section):
         if len(set(value)) != len(value):
             raise ValueError("list every model once")
         return value
-
-
-class Planning(Section):
-    """Defaults of `plumb plan`; `budget` is currency per week over all geos and channels, today's spend if absent."""
-
-    budget: Annotated[float, Field(gt=0)] | None = None
-    max_change: Annotated[float, Field(gt=0)] = 0.3
-    horizon_weeks: Annotated[int, Field(ge=1, le=104)] = 13
 
 
 class SignIn(Section):

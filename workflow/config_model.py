@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import math
+from datetime import date
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from contracts.errors import ContractError
 from mmm.adstock import ADSTOCKS, Adstock
 from mmm.saturation import SATURATIONS, Saturation
-from mmm.spec import ChannelSpec, EffectPrior, LogNormalPrior, ModelSpec
-from workflow.config_base import Section
+from mmm.seasons import check_country
+from mmm.spec import ChannelSpec, EffectPrior, Event, LogNormalPrior, ModelSpec
+from workflow.config_base import Name, Section
 
 Family = Literal["prospecting", "retargeting", "brand_search", "affiliate", "email", "offline", "other"]
 Positive = Annotated[float, Field(gt=0)]
+Days = Annotated[int, Field(ge=0, le=60)]
 DEFAULT = ModelSpec()  # the defaults have one owner: the model
 
 
@@ -129,6 +133,20 @@ class Channel(Curves):
         )
 
 
+class EventTable(Section):
+    """A span of days that the KPI may answer to; events of one name share a coefficient."""
+
+    name: Name
+    start: date
+    end: date
+
+    @model_validator(mode="after")
+    def _order(self) -> EventTable:
+        if self.end < self.start:
+            raise ValueError("end lies before start; swap them")
+        return self
+
+
 class Model(Curves):
     """What the model assumes for every channel that says nothing else, its baseline, and the sampling."""
 
@@ -142,14 +160,38 @@ class Model(Curves):
     max_lag_days: Annotated[int, Field(ge=1, le=730)] = DEFAULT.max_lag_days
     knot_days: Annotated[int, Field(ge=7)] = DEFAULT.knot_days
     yearly_terms: Annotated[int, Field(ge=0, le=6)] = DEFAULT.yearly_terms
+    monthly_terms: Annotated[int, Field(ge=0, le=6)] = DEFAULT.monthly_terms
+    likelihood: Literal["normal", "student_t", "negative_binomial"] = "normal"
+    holidays: list[str] = []
+    holiday_window: tuple[Days, Days] = DEFAULT.holiday_window
+    events: list[EventTable] = []
+    changepoints: list[date] = []
+
+    @field_validator("holidays")
+    @classmethod
+    def _countries(cls, value: list[str]) -> list[str]:
+        for code in value:
+            try:
+                check_country(code)
+            except ContractError as error:
+                raise ValueError(str(error).rstrip(".")) from None
+        return value
 
     def spec(self, channels: dict[str, Channel]) -> ModelSpec:
         """The model's specification."""
         own = {name: channel.spec() for name, channel in channels.items()}
-        chosen: dict[str, Any] = {
-            "paid_share": self.paid_share, "max_lag_days": self.max_lag_days, "knot_days": self.knot_days,
-            "yearly_terms": self.yearly_terms,
-        }  # fmt: skip
+        same = (
+            "paid_share",
+            "max_lag_days",
+            "knot_days",
+            "yearly_terms",
+            "monthly_terms",
+            "holiday_window",
+            "likelihood",
+        )
+        chosen: dict[str, Any] = {name: getattr(self, name) for name in same}
+        chosen |= {"holidays": tuple(self.holidays), "changepoints": tuple(self.changepoints)}
+        chosen["events"] = tuple(Event(e.name, e.start, e.end) for e in self.events)
         if self.adstock is not None:
             chosen["adstock"] = self.adstock.family()
         if self.saturation is not None:

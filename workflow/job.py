@@ -19,7 +19,8 @@ from workflow.artifacts import Artifact, code_version, digest_of, file_hash, key
 from workflow.claims_in import Billing, Claims, read_billing, read_claims
 from workflow.config import Config, EventsInput, TableInput, load
 from workflow.files_in import resolve
-from workflow.panel_build import check_public, from_panel, from_releases
+from workflow.panel_build import check_public, from_releases
+from workflow.panel_table import from_panel
 from workflow.paths import Workspace, read_secret
 from workflow.tables_in import PublicTables, read_experiments, read_public
 

@@ -16,20 +16,22 @@ import numpy as np
 from contracts.panel import Panel
 from mmm.design import build_design
 from mmm.diagnostics import gate
-from mmm.effects import channel_effects, response_curves, steady_response
+from mmm.effects import channel_effects, response_curves
 from mmm.fit import Fit, RunFlags, fit
 from mmm.lifts import LiftTerm, lift_terms, mask_tests
 from mmm.posterior import Posterior
 from mmm.spec import ModelSpec
+from mmm.surface import dynamic_response
 from workflow.artifacts import Artifact, Draft, code_version
-from workflow.codec import read_arrays, response_arrays, write_arrays, write_frame
+from workflow.codec import read_arrays, surface_arrays, write_arrays, write_frame
 from workflow.config import Config
 from workflow.job import Job
 from workflow.progress import Report
 from workflow.step_lift import library_digest, only, read_library, release_hashes
 from workflow.steps import Made, Step
 
-ROOMS = ("contracts", "mmm", "workflow.step_fit", "workflow.panel_build", "workflow.tables_in", "workflow.codec")
+ROOMS = ("contracts", "mmm", "workflow.step_fit", "workflow.panel_build", "workflow.panel_table", "workflow.tables_in",
+         "workflow.codec")  # fmt: skip
 
 
 def spec_of(config: Config) -> ModelSpec:
@@ -134,10 +136,10 @@ def _build_calibrated(job: Job, draft: Draft, report: Report) -> Made:
         if not terms
         else fit(panel, spec, terms, seed=config.model.seed + 1, flags=flags_of(config), progress=_report(report))
     )
-    response = steady_response(panel, spec, found.posterior)
+    response = dynamic_response(panel, spec, found.posterior)
     write_frame(channel_effects(panel, spec, found.posterior), draft.path("effects.parquet"))
-    write_frame(response_curves(response), draft.path("curves.parquet"))
-    write_arrays(response_arrays(response), draft.path("response.npz"))
+    write_frame(response_curves(response.steady), draft.path("curves.parquet"))
+    write_arrays(surface_arrays(response), draft.path("surface.npz"))
     return _save(draft, config, panel, found, sorted({i for t in terms for i in t.evidence_ids}))
 
 

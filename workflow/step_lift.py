@@ -165,6 +165,7 @@ STEP = Step(
         "workflow.lift_pages",
         "workflow.step_lift",
         "workflow.panel_build",
+        "workflow.panel_table",
         "workflow.tables_in",
         "workflow.codec",
     ),  # fmt: skip

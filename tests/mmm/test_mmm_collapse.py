@@ -61,7 +61,8 @@ def _dense(design: Design, p: Params) -> tuple[np.ndarray, np.ndarray, np.ndarra
             rows.append(row)
             mean.append(design.common[j] @ design.common_mean + theta @ response.unit[i, j] / design.level[i])
             obs.append(design.outcome[i, j])
-            noise.append(float(p.sigma[i]) ** 2 + design.noise[i, j])
+            mixing = np.broadcast_to(np.asarray(p.cell_precision), (g, t))[i, j]
+            noise.append(float(p.sigma[i]) ** 2 * design.scatter[i, j] / mixing + design.noise[i, j])
     lifts = design.lifts
     for n, channel in enumerate(lifts.channel):
         row = np.zeros(g * n_local + n_shared)
@@ -86,7 +87,7 @@ def _dense(design: Design, p: Params) -> tuple[np.ndarray, np.ndarray, np.ndarra
     before = np.diag(np.concatenate([np.tile(local_var, g), common_var]))
     lag = np.abs(np.arange(t)[:, None] - np.arange(t)[None, :])
     shocks = float(p.shock_sd) ** 2 * float(p.shock_correlation) ** lag
-    var = block_diag(before, shocks, design.control_sd**2 * np.eye(k))
+    var = block_diag(before, shocks, (design.control_sd * float(p.control_scale)) ** 2 * np.eye(k))
     n = len(noise)
     cov = np.zeros((len(rows), len(rows)))
     cov[np.arange(n), np.arange(n)] = noise
@@ -104,6 +105,27 @@ def test_log_density_equals_the_dense_normal(setup):
     with jax.enable_x64(True):
         ours = float(log_density(design, params))
     assert ours == pytest.approx(joint - constraint, rel=1e-9)
+
+
+@pytest.mark.parametrize("likelihood", ["student_t", "negative_binomial"])
+def test_log_density_of_the_other_likelihoods_equals_the_dense_normal(setup, likelihood):
+    panel, _ = make_panel(geos=3, periods=30, channels=2, controls=2, seed=3)
+    with jax.enable_x64(True):
+        design = build_design(panel, ModelSpec(likelihood=likelihood, shrink_controls_from=2), ())
+        params = setup[1]._replace(
+            sigma=jnp.array([0.1, 0.08, 0.12]), lift_precision=jnp.ones(0), control_scale=jnp.array(0.4)
+        )
+        if likelihood == "student_t":
+            mixing = np.random.default_rng(0).gamma(2.5, 1 / 2.5, (3, 30))
+            params = params._replace(cell_precision=jnp.asarray(mixing))
+    if likelihood == "negative_binomial":
+        assert (design.noise > panel.kpi_variance / design.level[:, None] ** 2).all()
+    obs, mean, rows, var, noise = _dense(design, params)
+    full = rows @ var @ rows.T + noise
+    joint = multivariate_normal(mean, full).logpdf(obs)
+    constraint = multivariate_normal(mean[-2:], full[-2:, -2:]).logpdf(obs[-2:])
+    with jax.enable_x64(True):
+        assert float(log_density(design, params)) == pytest.approx(joint - constraint, rel=1e-9)
 
 
 @pytest.mark.parametrize(("geos", "controls"), [(4, 0), (1, 2), (1, 0), (2, 1)])

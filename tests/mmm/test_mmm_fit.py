@@ -23,6 +23,7 @@ from mmm.effects import (
 )
 from mmm.fit import RunFlags, fit
 from mmm.posterior import Posterior
+from mmm.saturation import Hill
 from mmm.spec import ChannelSpec, EffectPrior, ModelSpec
 from mmm.surface import dynamic_response
 from planning.surface import build_surface, evaluate
@@ -211,7 +212,9 @@ def test_refusals_and_spec_hash():
     with pytest.raises(ContractError, match="no paid channel of the panel has any exposure"):
         build_design(silent, SPEC)
     with pytest.raises(ContractError, match="half_scale must be a finite number > 0; got 0"):
-        ModelSpec(half_scale=0.0)
+        ModelSpec(saturation=Hill(half_scale=0.0))
+    with pytest.raises(ContractError, match="likelihood must be one of .*; got 'gamma'"):
+        ModelSpec(likelihood="gamma")
     assert ModelSpec().hash() != ModelSpec(channels={"tv": ChannelSpec(prior=EffectPrior("roi", 0.0, 0.5))}).hash()
 
 

@@ -15,9 +15,10 @@ import pytest
 
 from contracts.intervals import normal_interval
 from contracts.response import SteadyResponse
+from contracts.surface import DynamicResponse
 from workflow import runner
 from workflow.artifacts import Draft
-from workflow.codec import response_arrays, write_arrays, write_frame
+from workflow.codec import surface_arrays, write_arrays, write_frame
 from workflow.init import initialise
 from workflow.job import Job
 from workflow.paths import secret_home
@@ -184,7 +185,21 @@ def fake_fit(passed: bool, mean: float) -> Callable[[Job, Draft, Report], Made]:
         write_frame(pd.DataFrame([curve | normal_interval(mean, 1.0)]), draft.path("curves.parquet"))
         one, three = np.ones((1, 1)), np.array([[1.0], [2.0], [3.0]])
         response = SteadyResponse(("tv",), ("a",), three[:, None], one, three, three, one, one[0], np.full(3, 1 / 3))
-        write_arrays(response_arrays(response), draft.path("response.npz"))
+        whole = DynamicResponse(
+            response,
+            0.1 * three,
+            0 * three,
+            2,
+            one[None],
+            one,
+            one[0],
+            date(2024, 9, 23),
+            7,
+            "USD",
+            "conversions",
+            None,
+        )
+        write_arrays(surface_arrays(whole), draft.path("surface.npz"))
         draft.path("checks.json").write_text("[]", encoding="utf-8")
         facts = {"model_version": "m", "release_id": "r", "evidence_ids": "e"}
         return Made(facts) if passed else Made(facts, "failed_gate", "R-hat of tv is 1.2 (limit 1.01)")
