@@ -71,9 +71,17 @@ def release(directory: Folder = HERE, workspace: Chosen = None, as_json: Json = 
 
 
 @app.command()
-def fit(directory: Folder = HERE, workspace: Chosen = None, as_json: Json = False) -> None:
+def fit(
+    directory: Folder = HERE,
+    workspace: Chosen = None,
+    as_json: Json = False,
+    override: Annotated[
+        str | None,
+        typer.Option(help="Publish although the gate failed; this reason is recorded and shown on every screen."),
+    ] = None,
+) -> None:
     """Fit the marketing-mix model, with and without the experiments."""
-    run_steps(root_of(directory, workspace), as_json, None, "fit")
+    run_steps(root_of(directory, workspace), as_json, None, "fit", override)
 
 
 @app.command()

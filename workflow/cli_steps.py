@@ -11,15 +11,18 @@ from rich.table import Table
 from workflow.cli_base import console, date_of, execute
 
 
-def run_steps(root: Path, as_json: bool, as_of: str | None, command: str | None) -> None:
+def run_steps(root: Path, as_json: bool, as_of: str | None, command: str | None, override: str | None = None) -> None:
     """Brings the steps of one command up to date, or all of them when it is None, and says what happened."""
 
     def work() -> dict[str, Any]:
         from workflow.job import Job
+        from workflow.overrides import check_reason
         from workflow.runner import run, run_command
 
+        if override is not None:
+            check_reason(override)
         job = Job.open(root, date_of(as_of), quiet=as_json)
-        result = run(job) if command is None else run_command(job, command)
+        result = run(job) if command is None else run_command(job, command, override)
         logged = ""
         if command is None and "publish" in result.made:
             from workflow.tracking import track
