@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -118,6 +119,21 @@ def log_density(design: Design, p: Params) -> Any:
     """Log of p(panel, lifts | nonlinear parameters), the linear part integrated out, the constraint conditioned on."""
     terms, constant = linear_terms(design, p)
     return log_marginal(_basis(design))(terms) + constant
+
+
+def left_out(design: Design, p: Params) -> tuple[Any, Any]:
+    """Mean and sd (G, T) of each cell given all the others (and the lifts), relative to the geo's level.
+
+    From the log marginal likelihood's derivatives: K r by the residual, and K_ii = w − w² Var(fit | all) by the weight.
+    A missing cell gets a mean of its outcome entry and an sd of 1.
+    """
+    terms, _ = linear_terms(design, p)
+    slope = jax.grad(log_marginal(_basis(design)))(terms)
+    w = jnp.where(terms.weight > 0, terms.weight, 1.0)
+    error = -slope.residual / w
+    fit_variance = 1.0 / w - 2.0 * slope.weight - error**2
+    own = jnp.where(terms.weight > 0, w - w**2 * fit_variance, 1.0)
+    return design.outcome + slope.residual / own, 1.0 / jnp.sqrt(own)
 
 
 def draw_linear(design: Design, p: Params, key: Any) -> tuple[Any, Any]:

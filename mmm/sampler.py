@@ -38,7 +38,7 @@ START_SPREAD = 1.5  # chains start this many Laplace standard deviations around 
 CHUNK = 25  # draws between two reports of progress
 DEEPEST = 10
 SHRINK = 10.0  # draws' worth of the previous metric in a new one
-DATA = ("past", "outcome", "observed", "noise", "controls", "level", "size", "effect_location")
+DATA = ("past", "outcome", "observed", "noise", "scatter", "controls", "level", "size", "effect_location")
 
 
 class ChainState(NamedTuple):
