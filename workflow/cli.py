@@ -79,9 +79,28 @@ def fit(
         str | None,
         typer.Option(help="Publish although the gate failed; this reason is recorded and shown on every screen."),
     ] = None,
+    preview: Annotated[
+        bool,
+        typer.Option("--preview", help="Approximate totals on the screen in a fraction of the time; not published."),
+    ] = False,
 ) -> None:
     """Fit the marketing-mix model, with and without the experiments."""
-    run_steps(root_of(directory, workspace), as_json, None, "fit", override)
+    root = root_of(directory, workspace)
+    if not preview:
+        return run_steps(root, as_json, None, "fit", override)
+
+    def work() -> dict[str, Any]:
+        from workflow.job import Job
+        from workflow.preview import preview_of
+
+        return preview_of(Job.open(root, quiet=as_json))
+
+    def show(answer: dict[str, Any]) -> None:
+        from workflow.preview import show_preview
+
+        show_preview(answer)
+
+    return execute(root, as_json, work, show)
 
 
 @app.command()
