@@ -1,4 +1,4 @@
-"""`plumb fit --preview`: approximate totals on the screen. Nothing is written, so nothing can be published by mistake."""
+"""`plumb fit --preview`: approximate totals on the screen. Nothing is written, so nothing can be published so."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BEFORE = ("check", "release", "lift")
 
 
 def preview_of(job: Job) -> dict[str, Any]:
-    """Approximate incremental KPI by channel, lifts included. Raises MissingStep when an earlier step is out of date."""
+    """Approximate incremental KPI by channel, lifts included. Raises MissingStep when an earlier step is stale."""
     with locked(job.workspace):
         for name in BEFORE:
             bring(job, name, build=name == "check")
