@@ -162,16 +162,22 @@ VIEWS: tuple[View, ...] = (
         Column("kind", "VARCHAR", "", "'geo' or 'user'"),
         _CHANNEL,
         Column("arm", "VARCHAR", "", "treated arm of a user test; '' for a geo test"),
-        Column("metric", "VARCHAR", "", "'conversions', 'revenue', 'visits' or the panel's KPI"),
+        Column("metric", "VARCHAR", "", "'conversions', 'revenue', 'visits' or the panel's KPI; or a rate, 'X per Y'"),
         Column("start", "DATE", "", "first day of the test"),
-        Column("end", "DATE", "", "last day of the test"),
-        *_interval("metric units, signed", "incremental outcome over the treated scope and window"),
+        Column("end", "DATE", "", "last day of the test, or of the newest look at a running one"),
+        *_interval(
+            "metric units, signed", "incremental outcome over the treated scope and window; of a rate, its difference"
+        ),
         Column("p_value", "DOUBLE", "", "two-sided, from the statistic that gives the interval"),
+        Column(
+            "p_value_family", "DOUBLE", "", "the same allowing for all arms of the test (Dunnett); NULL with one arm"
+        ),
         Column("noise_variance_share", "DOUBLE", "share", "part of the variance that is released noise"),
         Column("spend_delta", "DOUBLE", "currency, signed", "spend change that the test made"),
         Column("iroas", "DOUBLE", "metric units per currency", "incremental outcome / spend_delta"),
         Column("iroas_p05", "DOUBLE", "metric units per currency", "5 % quantile"),
         Column("iroas_p95", "DOUBLE", "metric units per currency", "95 % quantile"),
+        Column("published", "BOOLEAN", "", "true: the reading that was declared, read by model and reconciliation"),
     ),
     _view(
         "v_credit",

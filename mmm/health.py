@@ -1,4 +1,4 @@
-"""What a converged posterior may still be wrong about: fit, identification, collinearity, units, lift tests.
+"""What a converged posterior may still be wrong about: fit, identification, collinearity, units.
 
 Every verdict is a `Check` with a sentence. None of them blocks publishing; the gate (`mmm.diagnostics`) does.
 
@@ -10,7 +10,6 @@ log marginal likelihood. Draws are weighted by 1 / p(y_i | rest), because each o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import jax
@@ -22,10 +21,8 @@ from contracts.panel import Panel
 from mmm.collapse import left_out
 from mmm.design import Design, revenue_rate
 from mmm.diagnostics import Check
-from mmm.effects import lift_draws, thinned, thinned_params
-from mmm.lifts import LiftTerm
+from mmm.effects import thinned, thinned_params
 from mmm.posterior import Posterior
-from mmm.spec import ModelSpec
 
 DRAWS = 100
 NOMINAL = 0.9
@@ -69,17 +66,14 @@ def leave_one_out(design: Design, posterior: Posterior, draws: int = DRAWS) -> L
     return LeaveOneOut(*(np.where(seen, a, np.nan) for a in (z, log_score, crps)))
 
 
-def health(
-    panel: Panel, spec: ModelSpec, design: Design, posterior: Posterior, terms: Sequence[LiftTerm] = ()
-) -> tuple[Check, ...]:
-    """All verdicts of one fit."""
+def health(panel: Panel, design: Design, posterior: Posterior) -> tuple[Check, ...]:
+    """All verdicts of one fit but those on lift tests (`mmm.lift_check`)."""
     loo = leave_one_out(design, posterior)
     return (
         *_predictive(panel, loo),
         *_identified(design, posterior),
         *_collinear(design, posterior),
         *_units(panel),
-        *_lifts(panel, spec, posterior, terms),
     )
 
 
@@ -158,29 +152,4 @@ def _units(panel: Panel) -> list[Check]:
         if 0 < amount < smallest:
             text = f"spend of {channel} is under a thousandth of the median channel's: is it in thousands?"
             checks.append(Check("units", channel, "warn", float(amount), smallest, text))
-    return checks
-
-
-def _lifts(panel: Panel, spec: ModelSpec, posterior: Posterior, terms: Sequence[LiftTerm]) -> list[Check]:
-    """Does the model give each test back, and how far does a test move its channel's total (importance weights)."""
-    if not terms:
-        return []
-    predicted, checks = lift_draws(panel, spec, posterior, terms), []
-    for k, term in enumerate(terms):
-        noise = np.hypot(term.std_error, spec.lift_bias * abs(term.mean))
-        gap = float((term.mean - predicted[:, k].mean()) / np.hypot(noise, predicted[:, k].std()))
-        status = "pass" if abs(gap) < MANY_SD else "warn"
-        checks.append(Check("lift_reproduced", term.name, status, gap, MANY_SD,
-                            f"test {term.name} measured {term.mean:.4g}, the model says {predicted[:, k].mean():.4g}: "
-                            f"{abs(gap):.1f} sd apart"))  # fmt: skip
-        log_w = 0.5 * ((term.mean - predicted[:, k]) / noise) ** 2
-        weight = np.exp(log_w - log_w.max())
-        weight = weight / weight.sum()
-        left = 1.0 / (weight**2).sum() / len(weight)
-        shift = float((weight @ predicted[:, k] - predicted[:, k].mean()) / predicted[:, k].std())
-        text = f"without test {term.name} the model's figure for it would lie {abs(shift):.1f} sd "
-        text += "lower" if shift < 0 else "higher"
-        if left < 0.1:
-            text = f"test {term.name} decides its channel: without it the draws at hand say too little to tell the rest"
-        checks.append(Check("lift_influence", term.name, "pass", shift, float("nan"), text))
     return checks

@@ -95,9 +95,9 @@ def curves_of(adstock: Sequence[Adstock], saturation: Sequence[Saturation], orde
     return Curves(groups, tuple(adstock), tuple(saturation), tuple(order))
 
 
-def relagged(exposure: Any, lags: int, xp: Any = np) -> Any:
-    """Exposure (N, G, T) beside its own past, (N, G, T, lags): lag l holds period t − l, 0 before the start."""
-    n, g, t = exposure.shape
+def relagged(exposure: Any, shape: tuple[int, int, int], lags: int, xp: Any = np) -> Any:
+    """Series (N, G, T), its `shape`, beside their own past, (N, G, T, lags): lag l holds period t − l, 0 before."""
+    n, g, t = shape
     shifted = [
         xp.concatenate([xp.zeros((n, g, min(lag, t))), exposure[:, :, : max(t - lag, 0)]], axis=2)
         for lag in range(lags)
@@ -122,8 +122,9 @@ def respond(
         return value, value * group.saturation.elasticity(stock, half, slope, xp)
 
     def carried(inner: Any) -> Any:
-        series = xp.transpose(inner).reshape((n, cells // periods, periods))
-        return xp.transpose(xp.matmul(relagged(series, lags, xp).reshape((n, cells, lags)), weights)[:, :, 0])
+        shape = (n, cells // periods, periods)
+        past_of_inner = relagged(xp.transpose(inner).reshape(shape), shape, lags, xp).reshape((n, cells, lags))
+        return xp.transpose(xp.matmul(past_of_inner, weights)[:, :, 0])
 
     now = np.transpose(past[:, :, 0])
     if group.order == "reach_frequency":

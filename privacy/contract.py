@@ -19,6 +19,7 @@ EVENT_COLUMNS = event.columns(event.EventRow, required=True)
 EVENT_OPTIONAL = tuple(c for c in event.columns(event.EventRow, required=False) if c not in EVENT_CARRIED)
 ASSIGNMENT_COLUMNS = event.columns(event.AssignmentRow, required=True)
 ASSIGNMENT_OPTIONAL = event.columns(event.AssignmentRow, required=False)
+ASSIGNED_BY_DESIGN = ("stratum", "entered", "exposed", "covariate")  # read where a test declares it
 NO_RATE = "currency without a rate"
 RATE_UNIT = 1_000_000_000
 DAY_US = 86_400_000_000
@@ -72,9 +73,21 @@ def source_case() -> str:
     return f"CASE lower(coalesce(source, 'client')) {ranks} END::TINYINT"
 
 
-def amount() -> str:
-    """The value as a decimal, or NULL. The engine would read '1_000' as a number; the contract does not."""
-    return "CASE WHEN NOT contains(value, '_') THEN TRY_CAST(value AS DECIMAL(18, 6)) END"
+def amount(column: str = "value") -> str:
+    """A number as a decimal, or NULL. The engine would read '1_000' as a number; the contract does not."""
+    return f"CASE WHEN NOT contains({column}, '_') THEN TRY_CAST({column} AS DECIMAL(18, 6)) END"
+
+
+def whole_micros(amount: str) -> str:
+    """A decimal that is not negative in micro-units; 0 where there is none."""
+    return f"coalesce((greatest({amount}, 0)::DECIMAL(26, 6) * {MICROS}::DECIMAL(8, 0))::BIGINT, 0)"
+
+
+def plain_day(column: str) -> str:
+    """Days since 1970 of an ISO date, or NULL."""
+    day = f"TRY_CAST({column} AS DATE)"
+    ok = f"regexp_full_match({column}, '\\d{{4}}-\\d{{2}}-\\d{{2}}')"
+    return f"CASE WHEN {ok} THEN date_diff('day', DATE '1970-01-01', {day}) END"
 
 
 def event_reason(now_us: int) -> str:

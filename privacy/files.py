@@ -58,9 +58,10 @@ def dependency_hash(versions: Mapping[str, str]) -> str:
 
 def provenance(plan: ReleasePlan) -> dict[str, Any]:
     """What made the release: the whole declared question behind its id, code, libraries, and what crosses a block."""
+    spec = json.loads(plan.spec)
     return {
-        "spec": json.loads(plan.spec),
-        "crosses_blocks": crossing(plan.measure, plan.blocks),
+        "spec": spec,
+        "crosses_blocks": crossing(plan.measure, plan.blocks, spec.get("design")),
         "code_hash": code_hash(),
         "dependencies": dict(dependencies()),
         "dependency_hash": dependency_hash(dependencies()),

@@ -28,7 +28,6 @@ from contracts.calendar import blocks, weeks_between
 from contracts.checks import positive
 from contracts.errors import ConfigError
 from contracts.evidence import Experiment
-from privacy import trials
 from privacy.budget import QUARTERS_PER_YEAR
 from privacy.corrections import RESERVE, Correction
 from privacy.inputs import Question
@@ -166,14 +165,14 @@ def forecast(policy: PrivacyPolicy, sizes: Sizes, experiments: int = 1) -> Forec
     kpi = [c.sd for c in found if (c.measure, c.vector) == ("kpi", "conversions")]
     trial = [c.sd for c in found if c.measure == "trials"]
     cap, delta = policy.cap_nano, policy.delta
-    bound = trials.component_bounds(policy.trials)[trials.NAMES.index("conversions")]
+    bound = policy.trials.conversions
     return Forecast(
         policy.rho_per_user_quarter,
         epsilon_of(cap, delta),
         epsilon_of(QUARTERS_PER_YEAR * cap, delta),
         found,
         tuple(max(kpi) / m for m in sizes.cells) if kpi else None,
-        user_lift(sizes, max(trial) * float(bound), max(trial)) if trial else None,
+        user_lift(sizes, max(trial) * bound, max(trial)) if trial else None,
         geo_lift(sizes, max(kpi)) if kpi else None,
     )
 

@@ -23,6 +23,7 @@ from typing import Literal
 import duckdb
 
 from contracts.errors import ContractError, InputError, PrivacyError, WorkspaceError
+from contracts.trials import ASSIGNED
 from privacy import contract, identity, scan
 from privacy.identifiers import refuse_identifiers
 from privacy.identity import IdKey
@@ -136,23 +137,36 @@ def _public_tables(con: duckdb.DuckDBPyConnection, inputs: PeopleInputs, questio
     con.execute("CREATE TABLE rates (code VARCHAR, rate HUGEINT)")
     con.execute("CREATE TABLE days (day INTEGER, block SMALLINT, week SMALLINT)")
     con.execute("CREATE TABLE arms (name VARCHAR, arm_name VARCHAR, experiment SMALLINT, arm SMALLINT)")
+    con.execute("CREATE TABLE strata (name VARCHAR, stratum_name VARCHAR, stratum SMALLINT)")
+    con.execute(
+        "CREATE TABLE designs (name VARCHAR, strata BOOLEAN, entry BOOLEAN, exposed BOOLEAN, covariate BOOLEAN, "
+        "first_day INTEGER, last_day INTEGER)"
+    )
     con.execute("CREATE TABLE read_rows (input VARCHAR, n BIGINT)")
     con.execute(f"CREATE TABLE bad_events {_BAD}")
     con.execute(f"CREATE TABLE bad_assignments {_BAD}")
     epoch = datetime(1970, 1, 1).date()
     days = [
         ((week - epoch).days + d, b, w)
-        for b, block in enumerate(question.blocks)
+        for b, block in enumerate(question.calendar)
         for w, week in enumerate(block.weeks)
         for d in range(7)
     ]
     arms = [(e.name, a, i, j) for i, e in enumerate(question.experiments) for j, a in enumerate(question.arms[e.name])]
+    declared = [(e, question.design(e)) for e in question.experiments]
+    designs = [
+        (e.name, bool(d.strata), d.entry, d.exposed == ASSIGNED, d.covariate > 0, (e.start - epoch).days,
+         (e.end - epoch).days)
+        for e, d in declared
+    ]  # fmt: skip
     for table, rows in (
         ("geos", [(g, i) for i, g in enumerate(question.cohorts)]),
         ("channels", [(c, i) for i, c in enumerate(question.channels)]),
         ("rates", contract.rate_rows(inputs)),
         ("days", days),
         ("arms", arms),
+        ("strata", [(e.name, s, i) for e, d in declared for i, s in enumerate(d.strata)]),
+        ("designs", designs),
     ):
         if rows:
             con.executemany(f"INSERT INTO {table} VALUES ({', '.join('?' * len(rows[0]))})", rows)
@@ -198,13 +212,27 @@ def _read_assignments(load: _Load, question: Question) -> Rejects | None:
     check_mapping("assignments", files, known)
     paths = expand("assignments", files)
     rejects = Rejects("assignments", paths)
+    needed = _assigned_columns(question)
+    unread = dict.fromkeys(c for c in contract.ASSIGNED_BY_DESIGN if c not in needed)
     for number, path in enumerate(paths):
         source = open_source(load.con, "assignments", path)
         refuse_identifiers(load.con, "assignments", source, files, load.inputs.not_identifiers)
-        columns = _columns("assignments", source, files, contract.ASSIGNMENT_COLUMNS, contract.ASSIGNMENT_OPTIONAL)
+        columns = _columns("assignments", source, files, contract.ASSIGNMENT_COLUMNS + needed, ("consent",)) | unread
         statement = scan.assignment_sql(number, source, columns, load.route)
         rejects = _send(load, rejects, number, source, statement)
     return rejects
+
+
+def _assigned_columns(question: Question) -> tuple[str, ...]:
+    """Columns of the assignments that some declared test reads."""
+    designs = [question.design(e) for e in question.experiments]
+    used = (
+        any(d.strata for d in designs),
+        any(d.entry for d in designs),
+        any(d.exposed == ASSIGNED for d in designs),
+        any(d.covariate for d in designs),
+    )
+    return tuple(name for name, needed in zip(contract.ASSIGNED_BY_DESIGN, used, strict=True) if needed)
 
 
 def _send(load: _Load, rejects: Rejects, number: int, source: Source, statement: str) -> Rejects:

@@ -31,7 +31,8 @@ NO_CHANNEL = -1
 # homes: the cohort of each person of `events` in a block: the geo of their first event in it; bit w of `weeks` says
 # that   they were active in week w.
 # presence: everybody with a well-formed event in the block, consenting or not; consenting and invalid are 0 or 1.
-# assigned: consenting people of an experiment.
+# assigned: consenting people of an experiment; stratum is a position in its design, entered a day, exposed 0 or 1,
+#   covariate is in micro-units. What its design does not declare is 0.
 # journey_*, credit_touches: made by privacy.journeys and privacy.credit from the events of one block.
 # keys: the keyed hash behind the person number, which serves for equality only.
 SCHEMAS: dict[str, dict[str, str]] = {
@@ -40,7 +41,9 @@ SCHEMAS: dict[str, dict[str, str]] = {
     ),
     "homes": dict.fromkeys(("person", "block", "geo", "weeks"), "int64"),
     "presence": dict.fromkeys(("person", "block", "consenting", "invalid"), "int64"),
-    "assigned": dict.fromkeys(("person", "experiment", "arm"), "int64"),
+    "assigned": dict.fromkeys(
+        ("person", "experiment", "arm", "stratum", "entered", "exposed", "covariate"), "int64"
+    ),
     "keys": {"person": "int64", "user_key": "string"},
     "journey_touches": dict.fromkeys(
         ("person", "journey", "channel", "position", "length", "converted", "micros", "following"), "int64"

@@ -38,7 +38,7 @@ from privacy.ledger import Ledger, ReleaseState, open_ledger
 from privacy.load import LoadSettings, load_people
 from privacy.mechanism import add_noise, epsilon_of
 from privacy.people import Crowd, People
-from privacy.plan import SCHEMA_VERSION, release_keys
+from privacy.plan import SCHEMA_VERSION, release_keys, trial_part
 from privacy.policy import MEASURES, PrivacyPolicy
 from privacy.vectors import ReleasePlan, Span
 
@@ -216,7 +216,7 @@ def exact_vectors(
 ) -> dict[str, np.ndarray]:
     """Bounded, noise-free integer totals per vector of the people of one partition."""
     if plan.measure == "trials":
-        return {"trial": trials.exact(people, question, plan.experiment, policy.trials, plan.vectors[0])}
+        return {"trial": trials.exact(people, trial_part(plan, question), policy.trials, plan.vectors[0])}
     number, block = next((i, b) for i, b in enumerate(question.blocks) if b.id == plan.blocks[0])
 
     def span(weeks: tuple[date, ...]) -> Span:
@@ -255,8 +255,9 @@ def _draw(plan: ReleasePlan, job: Job, ledger: Ledger, crowd: Crowd, state: Rele
     ledger.note_draw(plan.release_id, state.reserve_hash, job.now)
     scale = None
     if plan.measure == "trials":
-        arms = len(job.question.arms[plan.experiment])
-        scale = np.tile(trials.component_bounds(job.policy.trials), arms)
+        part = trial_part(plan, job.question)
+        bounds = trials.component_bounds(job.policy.trials, part.components, part.design.covariate)
+        scale = np.tile(bounds, plan.cells // len(bounds))
     tables = [files.vector_table(keys[v.name], v, add_noise(exact[v.name], v.sigma_units), scale) for v in plan.vectors]
     return files.encode(tables, _metadata(plan, job, state))
 

@@ -131,6 +131,13 @@ def assignment_sql(number: int, source: Source, columns: dict[str, str | None], 
         ("experiment NOT IN (SELECT name FROM arms)", "experiment is not a declared user test"),
         ("arm_number IS NULL", "arm is not declared for this experiment"),
         ("consent IS NOT NULL AND agrees IS NULL", "consent is neither true nor false"),
+        ("reads.strata AND read.stratum IS NULL", "stratum is empty"),
+        ("reads.strata AND stratum_number IS NULL", "stratum is not declared for this experiment"),
+        ("reads.entry AND entered_day IS NULL", "entered is not an ISO date"),
+        ("reads.entry AND entered_day NOT BETWEEN reads.first_day AND reads.last_day", "entered lies outside the test"),
+        ("reads.exposed AND read.exposed IS NOT NULL AND reached IS NULL", "exposed is neither true nor false"),
+        ("reads.covariate AND read.covariate IS NOT NULL AND amount IS NULL", "covariate is not a number under 10^12"),
+        ("reads.covariate AND amount < 0", "covariate is negative"),
     )
     reason = "CASE " + " ".join(f"WHEN {test} THEN {quote(text)}" for test, text in rules) + " END"
     return f"""
@@ -138,11 +145,19 @@ def assignment_sql(number: int, source: Source, columns: dict[str, str | None], 
         SELECT row_number() OVER () AS row, {source.broken} AS broken, {contract.text_of(columns)}
         FROM {source.relation}
     ), read AS (
-        SELECT text.*, arms.experiment AS number, arms.arm AS arm_number, {contract.boolean("consent")} AS agrees
+        SELECT text.*, arms.experiment AS number, arms.arm AS arm_number, {contract.boolean("consent")} AS agrees,
+            strata.stratum AS stratum_number, {contract.boolean("exposed")} AS reached, {contract.plain_day("entered")}
+            AS entered_day, {contract.amount("covariate")} AS amount
         FROM text LEFT JOIN arms ON arms.name = text.experiment AND arms.arm_name = text.arm
-    ), judged AS (SELECT *, {reason} AS reason FROM read)
+            LEFT JOIN strata ON strata.name = text.experiment AND strata.stratum_name = text.stratum
+    ), judged AS (
+        SELECT read.*, {reason} AS reason FROM read LEFT JOIN designs AS reads ON reads.name = read.experiment
+    )
     SELECT {route.number} AS part, {number}::INTEGER AS file, row, judged.user_id, number AS experiment,
-        arm_number AS arm, agrees, reason, CASE WHEN reason IS NOT NULL THEN {columns_as_text(columns)} END AS raw
+        arm_number AS arm, coalesce(stratum_number, 0)::SMALLINT AS stratum,
+        coalesce(entered_day, 0)::INTEGER AS entered,
+        coalesce(reached, false)::TINYINT AS exposed, {contract.whole_micros("amount")} AS covariate,
+        agrees, reason, CASE WHEN reason IS NOT NULL THEN {columns_as_text(columns)} END AS raw
     FROM judged {route.join}"""
 
 

@@ -22,7 +22,8 @@ STORED = {
     "geo SMALLINT, micros BIGINT, seq BIGINT",
     "presence": "person INTEGER, block SMALLINT, consenting TINYINT, invalid TINYINT",
     "homes": "person INTEGER, block SMALLINT, geo SMALLINT, weeks BIGINT",
-    "assigned": "person INTEGER, experiment SMALLINT, arm SMALLINT",
+    "assigned": "person INTEGER, experiment SMALLINT, arm SMALLINT, stratum SMALLINT, entered INTEGER, "
+    "exposed TINYINT, covariate BIGINT",
     "keys": "person INTEGER, user_key VARCHAR",
 }
 _ROW = "person, event_id, instant, day, kind, channel, geo, micros, agrees, counts"
@@ -105,7 +106,8 @@ _EMPTY = {
     "0::INTEGER AS day, 0::TINYINT AS kind, 0::SMALLINT AS channel, 0::SMALLINT AS geo, 0::BIGINT AS micros, "
     "true AS agrees, true AS counts, 0::TINYINT AS source, '' AS reason, '' AS raw",
     "assignments": "0::INTEGER AS file, 0::BIGINT AS row, '' AS user_id, 0::SMALLINT AS experiment, "
-    "0::SMALLINT AS arm, true AS agrees, '' AS reason, '' AS raw",
+    "0::SMALLINT AS arm, 0::SMALLINT AS stratum, 0::INTEGER AS entered, 0::TINYINT AS exposed, 0::BIGINT AS covariate, "
+    "true AS agrees, '' AS reason, '' AS raw",
 }
 
 
@@ -180,7 +182,11 @@ def _consent(con: duckdb.DuckDBPyConnection, assumed: bool, now_us: int) -> None
 
 
 def _tables(con: duckdb.DuckDBPyConnection) -> None:
-    """What the measures see. `seq` orders the events of one person: by time, and where times tie, by keyed hash."""
+    """What the measures see. `seq` orders the events of one person: by time, and where times tie, by keyed hash.
+
+    Somebody who is told of twice in one arm counts from the earlier entry, with the first of the strata and the larger
+    covariate.
+    """
     for name, columns in STORED.items():
         con.execute(f"CREATE TABLE t_{name} ({columns})")
     con.execute("INSERT INTO t_keys SELECT person, user_key FROM consent JOIN persons USING (person) WHERE agrees")
@@ -189,8 +195,9 @@ def _tables(con: duckdb.DuckDBPyConnection) -> None:
         "WHERE block IS NOT NULL"
     )
     con.execute(
-        "INSERT INTO t_assigned SELECT DISTINCT person, experiment, arm FROM grouped JOIN consent USING (person) "
-        "WHERE reason IS NULL AND consent.agrees"
+        "INSERT INTO t_assigned SELECT person, experiment, arm, min(stratum), min(entered), max(exposed), "
+        "max(covariate) FROM grouped JOIN consent USING (person) WHERE reason IS NULL AND consent.agrees "
+        "GROUP BY person, experiment, arm"
     )
     ties = repeated(_hashes(con, "instant", "clean"))
     con.register("ties", pa.table({"h": ties}))

@@ -64,6 +64,7 @@ class ReleasePlan:
     keys_hash: str
     weeks: tuple[date, ...] = ()  # the batch's weeks, of one block; empty for trials
     spec: str = ""  # the declared question as canonical JSON; spec_hash is its SHA-256
+    look: int = 0  # number of the look at a running test; 0 for all else
     correction: int = 0  # which correction of its measure and block this is; 0: the first release
 
     @property

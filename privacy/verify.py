@@ -17,13 +17,14 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
 from contracts.errors import ContractError, PrivacyError
 from contracts.release import NANO, Release
+from contracts.trials import design_of
 from privacy import files, trials
 from privacy.budget import QUARTERS_PER_YEAR, Recorded, Spending
 from privacy.disk import file_hash
@@ -220,7 +221,10 @@ def _scale(release: Release, cells: int) -> np.ndarray:
     """(cells,) metric units per normalised unit: of trials the component bounds, else ones."""
     if release.measure != "trials":
         return np.ones(cells)
-    bounds = trials.component_bounds(TrialPolicy(**release.metadata["trial_bounds"]))
+    spec: Mapping[str, Any] = release.metadata.get("spec", {})
+    design = design_of(spec.get("design"))
+    components = design.look_components() if spec.get("look") else design.components()
+    bounds = trials.component_bounds(TrialPolicy(**release.metadata["trial_bounds"]), components, design.covariate)
     return np.tile(bounds, cells // len(bounds))
 
 

@@ -87,7 +87,7 @@ def fit(
     """Fit the marketing-mix model, with and without the experiments."""
     root = root_of(directory, workspace)
     if not preview:
-        return run_steps(root, as_json, None, "fit", override)
+        return run_steps(root, as_json, None, "fit", override=override)
 
     def work() -> dict[str, Any]:
         from workflow.job import Job

@@ -13,6 +13,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from contracts.calendar import WEEKDAYS, quarter_start
 from contracts.errors import ConfigError
 from contracts.panel import OTHER_GEO, UNATTRIBUTED
+from contracts.trials import MAX_PRE_DAYS, METRICS, TrialDesign
 from workflow.config_base import Name, Section, Share
 from workflow.config_errors import sentence
 from workflow.config_model import Channel, Model
@@ -162,12 +163,56 @@ class Inputs(Section):
     panel: PanelInput | None = None
 
 
+class Covariate(Section):
+    """A number from before the test in the assignments: the most of it that counts, and the first day it knows of."""
+
+    bound: Annotated[float, Field(gt=0)]
+    since: date
+
+
 class ExperimentDesign(Section):
-    """What the experimenter declared: the reference arm and all arms of a user-randomised test."""
+    """What the experimenter declared of a user-randomised test: arms, and what is to be measured (docs/trials.md)."""
 
     control_arm: Name = "control"
     arms: list[Name] = []
     split: dict[Name, Annotated[float, Field(gt=0)]] = {}  # planned share of each arm, for the sample-ratio test
+    metrics: Annotated[list[Literal["visits", "conversions", "revenue"]], Field(min_length=1)] = [
+        "visits", "conversions", "revenue",
+    ]  # fmt: skip
+    pre_days: Annotated[int, Field(ge=0, le=MAX_PRE_DAYS)] = 0
+    covariate: Covariate | None = None
+    exposed: Literal["impression", "click", "visit", "assignments"] | None = None
+    ghost: bool = False
+    ratio: list[Name] = []
+    strata: list[Name] = []
+    entry: bool = False
+    looks: Annotated[int, Field(ge=0, le=104)] = 0
+    headline: Literal["difference_in_means", "cuped", "stratified", "stratified_cuped"] | None = None
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> ExperimentDesign:
+        try:
+            self.design()
+        except ConfigError as error:
+            raise ValueError(str(error).rstrip(".")) from None
+        return self
+
+    def design(self) -> TrialDesign:
+        """As the privacy room and the lift room read it."""
+        covariate = self.covariate
+        return TrialDesign(
+            metrics=tuple(m for m in METRICS if m in self.metrics),
+            pre_days=self.pre_days,
+            covariate=covariate.bound if covariate else 0.0,
+            covariate_since=covariate.since if covariate else None,
+            exposed=self.exposed or "",
+            ghost=self.ghost,
+            ratio=tuple(self.ratio),
+            strata=tuple(self.strata),
+            entry=self.entry,
+            looks=self.looks,
+            headline=self.headline or "",
+        )
 
 
 class PositionBased(Section):

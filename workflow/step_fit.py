@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable, Sequence
+from datetime import date
 from typing import Any
 
 import numpy as np
@@ -19,10 +20,12 @@ from mmm.diagnostics import Check, gate
 from mmm.effects import channel_effects, response_curves
 from mmm.fit import Fit, RunFlags, Start, fit
 from mmm.health import health
+from mmm.lift_check import check_lifts
 from mmm.lifts import LiftTerm, lift_terms, mask_tests
 from mmm.posterior import Posterior
 from mmm.spec import ModelSpec
 from mmm.surface import dynamic_response
+from mmm.treatments import treatment_effects
 from workflow.artifacts import Artifact, Draft, all_of, code_version
 from workflow.codec import read_arrays, surface_arrays, write_arrays, write_frame
 from workflow.config import Config
@@ -142,10 +145,13 @@ def _fitted(job: Job, draft: Draft, panel: Panel, terms: Sequence[LiftTerm], see
 
 def uncalibrated_panel(job: Job) -> Panel:
     """The panel without the treated geos in their test windows."""
-    held = {e.name for e in job.experiments} & {
-        e.experiment for e in read_library(job.outcomes["lift"].artifact)[0].estimates
-    }
-    return mask_tests(job.panel, [e for e in job.experiments if e.name in held])
+    counted: dict[str, date] = {}  # the outcome of a test may be counted after its spend is normal again
+    for estimate in read_library(job.outcomes["lift"].artifact)[0].estimates:
+        counted[estimate.experiment] = max(estimate.end, counted.get(estimate.experiment, estimate.end))
+    held = [
+        dataclasses.replace(e, end=max(e.end, counted[e.name])) for e in job.experiments if e.name in counted
+    ]  # fmt: skip
+    return mask_tests(job.panel, held)
 
 
 def _build_calibrated(job: Job, draft: Draft, report: Report) -> Made:
@@ -156,8 +162,10 @@ def _build_calibrated(job: Job, draft: Draft, report: Report) -> Made:
     write_frame(channel_effects(panel, spec, found.posterior), draft.path("effects.parquet"))
     write_frame(response_curves(response.steady), draft.path("curves.parquet"))
     write_arrays(surface_arrays(response), draft.path("surface.npz"))
-    more = health(panel, spec, build_design(panel, spec, terms), found.posterior, terms)
-    return _save(draft, config, panel, found, sorted({i for t in terms for i in t.evidence_ids}), more)
+    write_frame(treatment_effects(panel, spec, found.posterior), draft.path("treatments.parquet"))
+    extra = [c.check() for c in check_lifts(panel, spec, found.posterior, terms)]
+    extra += health(panel, build_design(panel, spec, terms), found.posterior)
+    return _save(draft, config, panel, found, sorted({i for t in terms for i in t.evidence_ids}), extra)
 
 
 def _same_fit(job: Job, panel: Panel) -> Fit:

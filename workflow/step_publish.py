@@ -247,8 +247,9 @@ def _checks(job: Job, artifacts: dict[str, Artifact]) -> pd.DataFrame:
         artifact = outcome.artifact if outcome is not None and outcome.artifact is not None else artifacts.get(step)
         if artifact is not None:
             frames.append(gate_checks(artifact, f"{step.removeprefix('fit_')} "))
-    if "plan" in artifacts:
-        frames.append(input_checks(artifacts["plan"]))
+    for step in ("plan", "lift"):
+        if step in artifacts and "checks.json" in artifacts[step].files:
+            frames.append(input_checks(artifacts[step]))
     columns = list(BY_NAME["v_checks"].names)
     found = [f for f in frames if not f.empty]
     return pd.concat(found, ignore_index=True)[columns] if found else pd.DataFrame(columns=columns)

@@ -18,6 +18,7 @@ import pandas as pd
 from contracts.errors import MissingStep
 from contracts.release import NANO, Release, current
 from contracts.tables import BY_NAME
+from lift.looks import look_number
 from privacy.room import (
     ReleasePlan,
     plan_releases,
@@ -62,7 +63,7 @@ def _answers(release: Release, plan: ReleasePlan) -> bool:
     if release.measure != plan.measure or release.correction != plan.correction:
         return False
     if plan.measure == "trials":
-        return str(release.metadata["experiment"]) == plan.experiment
+        return (release.metadata["experiment"], look_number(release)) == (plan.experiment, plan.look)
     if plan.correction:
         return release.block == plan.blocks[0]
     overlap = release.block_start <= plan.period_end and plan.period_start <= release.block_end

@@ -183,6 +183,7 @@ def _lift_rows(w: World) -> list[dict[str, Any]]:
             _stamp(f"exp-{name}")
             | {"experiment": name, "estimator": estimator, "kind": kind, "channel": channel, "arm": arm}
             | {"metric": "conversions", "p_value": 0.0001, "noise_variance_share": 0.08, "spend_delta": delta}
+            | {"p_value_family": float("nan"), "published": True}
             | {"iroas": effect / delta, "iroas_p05": ratio[0], "iroas_p95": ratio[1]}
             | window
             | figures
