@@ -29,18 +29,20 @@ import pandas as pd
 
 from contracts.checks import non_negative, positive
 from contracts.errors import ContractError
-from planning.limits import best_vertex
-from planning.optimise import Problem, coarse, optimise, worth_of
+from planning.decision import build_decision
+from planning.limits import best_vertex, build_rows
+from planning.loss import PlanWorth
+from planning.optimise import Problem, coarse, optimise
 from planning.solve import nearest
 from planning.summary import weighted_quantile
-from planning.surface import Surface, evaluate, held
+from planning.surface import Surface, held
 
 NOISES = 4  # outcomes per draw
 SURE = 2.0  # Monte Carlo errors by which a gain must be seen before the plan is changed
 CHUNK = 512  # outcomes at a time
 COLUMNS = (
-    "test", "channel", "kind", "weeks", "spend_change", "std_error", "mde", "cost", "value", "value_se",
-    "perfect_information", "ess", "share_changed", "decision", "net_value",
+    "test", "channel", "kind", "weeks", "spend_change", "std_error", "mde", "expected_lift", "cost", "value",
+    "value_se", "perfect_information", "ess", "share_changed", "decision", "net_value",
 )  # fmt: skip
 
 
@@ -158,36 +160,28 @@ def _threshold(outcomes: np.ndarray, changed: np.ndarray) -> tuple[float, float]
     return low, high
 
 
-def plans_to_choose_from(problem: Problem, count: int = 200, seed: int = 0) -> np.ndarray:
-    """Plans (B, T, G, C) that a test could lead to: the best one first, today's, the best if single draws or groups of
-    draws were true, and random ones between them; all keep the problem's limits."""
-    from planning.decision import build_decision
-    from planning.limits import build_rows
-
+def plans_to_choose_from(
+    problem: Problem, count: int = 200, seed: int = 0, *, best: np.ndarray | None = None
+) -> np.ndarray:
+    """Plans (B, T, G, C) that a test could lead to: the best one first, today's, each channel at its most and least and
+    halfway there, and random mixtures; all keep the problem's limits. `best` is the best plan where it is known."""
     rng = np.random.default_rng(seed)
     few = coarse(problem.surface, 64)
     decision = build_decision(few, problem.decision, problem.reference)
     rows = build_rows(few, problem.rules, decision.to_cells, decision.top)
-    best = decision.amounts(optimise(problem).spend)
-    corners = [best, nearest(decision.amounts(problem.base), rows)]
+    top = decision.amounts(optimise(problem).spend if best is None else best)
+    corners = [top, nearest(decision.amounts(problem.base), rows)]
     for c in range(len(few.response.channels)):
         for sign in (1.0, -1.0):
             toward = np.zeros(few.shape)
             toward[:, :, c] = sign
             vertex = best_vertex(decision.gradient(toward), rows)
-            corners += [vertex, (vertex + best) / 2]
+            corners += [vertex, (vertex + top) / 2]
     while len(corners) < count:
         mix = rng.dirichlet(np.full(4, 0.7))
         chosen = rng.integers(0, min(len(corners), 2 + 4 * len(few.response.channels)), 4)
         corners.append(sum(m * corners[i] for m, i in zip(mix, chosen, strict=True)))
     return np.stack([np.maximum(decision.cells(z), 0.0) for z in corners[:count]])
-
-
-def worth_of_plans(problem: Problem, plans: np.ndarray) -> np.ndarray:
-    """Worth (D, B) of plans (B, T, G, C) on every draw, in the objective's unit, less the price of money."""
-    worth, cost = worth_of(problem.surface, problem.objective), problem.objective.cost
-    found = [evaluate(problem.surface, p).plan.sum(axis=0) @ worth - cost * float(p.sum()) for p in plans]
-    return np.stack(found, axis=1)
 
 
 def readings(surface: Surface, candidates: Sequence[Candidate]) -> np.ndarray:
@@ -217,10 +211,10 @@ def _channel(surface: Surface, test: Candidate) -> int:
 
 
 def rank(
-    problem: Problem, candidates: Sequence[Candidate], *, money_per_unit: float | None = None, plans: int = 200,
+    problem: Problem, found: PlanWorth, candidates: Sequence[Candidate], *, money_per_unit: float | None = None,
     seed: int = 0,
 ) -> pd.DataFrame:  # fmt: skip
-    """Candidates by what they are worth, best first; COLUMNS.
+    """Candidates by what they are worth, best first; COLUMNS. `found` is the worth of `plans_to_choose_from`.
 
     value, value_se and perfect_information are in the objective's unit over the planning period; net_value is
     value × `money_per_unit` − cost where a unit of the objective has a price in plan currency, else NaN. `decision`
@@ -228,19 +222,18 @@ def rank(
     """
     if not np.allclose(problem.surface.weights, problem.surface.weights[0]):
         raise ContractError("the value of a test needs equally weighted draws; resample the response first.")
-    shifts = plans_to_choose_from(problem, plans, seed)
-    worth, lifts = worth_of_plans(problem, shifts), readings(problem.surface, candidates)
+    shifts, worth, lifts = found.plans, found.draws, readings(problem.surface, candidates)
     rows = []
     for k, test in enumerate(candidates):
-        found = sample_information(worth, lifts[:, k], test.std_error, seed=seed)
-        net = found.value * money_per_unit - test.cost if money_per_unit is not None else np.nan
+        value = sample_information(worth, lifts[:, k], test.std_error, seed=seed)
+        net = value.value * money_per_unit - test.cost if money_per_unit is not None else np.nan
         rows.append(
             {
                 "test": test.name, "channel": test.channel, "kind": test.kind, "weeks": test.weeks,
                 "spend_change": test.spend_change, "std_error": test.std_error, "mde": test.mde, "cost": test.cost,
-                "value": found.value, "value_se": found.std_error, "perfect_information": found.perfect,
-                "ess": found.ess, "share_changed": found.share_changed, "net_value": net,
-                "decision": _sentence(problem, test, found, worth, shifts, lifts[:, k]),
+                "expected_lift": float(lifts[:, k].mean()), "value": value.value, "value_se": value.std_error,
+                "perfect_information": value.perfect, "ess": value.ess, "share_changed": value.share_changed,
+                "net_value": net, "decision": _sentence(problem, test, value, worth, shifts, lifts[:, k]),
             }
         )  # fmt: skip
     by = ["net_value" if money_per_unit is not None else "value"]

@@ -5,12 +5,15 @@ Money is in the project's currency, per week over all geos where a key does not 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import date
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
+from contracts.errors import ConfigError
 from workflow.config_base import Name, Section, Share
+from workflow.config_errors import sentence
 
 Positive = Annotated[float, Field(gt=0)]
 Amount = Annotated[float, Field(ge=0)]
@@ -93,3 +96,18 @@ class Planning(Section):
             if isinstance(value, list) and len(value) != self.horizon_weeks:
                 raise ValueError(f"{key} needs one number or one a week ({self.horizon_weeks}); got {len(value)}")
         return self
+
+
+def changed_planning(
+    planning: Planning, *, locked: Sequence[str] = (), budget: float | None = None, **changes: Any
+) -> Planning:
+    """[planning] with what a command asks for instead, checked again. Raises ConfigError."""
+    values = planning.model_dump() | {k: v for k, v in changes.items() if v is not None}
+    if budget is not None:
+        values |= {"budget": budget, "budget_range": None}
+    values["channels"] = values["channels"] | {c: {"locked": True} for c in locked}
+    try:
+        return Planning.model_validate(values)
+    except ValidationError as error:
+        found: list[Any] = [e | {"loc": ("planning", *e["loc"])} for e in error.errors()]
+        raise ConfigError(f"{sentence('asked', Planning, found)} Nothing was saved.") from None

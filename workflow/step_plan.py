@@ -23,6 +23,7 @@ from planning.weights import MIN_ESS, Weights, importance_weights
 from workflow.artifacts import Draft
 from workflow.codec import surface_arrays, write_arrays, write_frame
 from workflow.job import Job
+from workflow.plan_advice import ADVICE, Advice, advise
 from workflow.plan_problem import problem_for, surface_for, with_new_channels
 from workflow.progress import Report
 from workflow.step_fit import read_posterior, spec_of, uncalibrated_panel
@@ -131,7 +132,12 @@ def _build(job: Job, draft: Draft, report: Report) -> Made:
     write_arrays(surface_arrays(screen), draft.path("screen.npz"))
     write_arrays(surface_arrays(response), draft.path("surface.npz"))
     write_arrays({"spend": best.spend}, draft.path("recommended.npz"))
-    checks = [*_carried_checks(weights, weighted), *best_checks(problem, best)]
+    report(0.6, 1.0)
+    advice = advise(job, problem, best)
+    for name, frame in zip(ADVICE, (advice.next_tests, advice.loss), strict=True):
+        if len(frame):
+            write_frame(frame, draft.path(f"{name}.parquet"))
+    checks = [*_carried_checks(weights, weighted), *best_checks(problem, best), *_advice_checks(advice)]
     draft.path("checks.json").write_text(json.dumps(checks, indent=1), encoding="utf-8")
     return Made(_facts(weights, best))
 
@@ -164,6 +170,14 @@ def _carried_checks(weights: Weights, weighted: bool) -> list[dict[str, object]]
     ]  # fmt: skip
 
 
+def _advice_checks(advice: Advice) -> list[dict[str, object]]:
+    if advice.left_out:
+        return [_check("next test", None, None, False, f"no next test could be valued: {advice.left_out}")]
+    top = advice.next_tests.iloc[0]
+    text = f"{top['test']}: worth {top['value']:,.0f} {top['unit']} before it is run; {top['decision']}"
+    return [_check("next test", float(top["value"]), float(top["perfect_information"]), True, text)]
+
+
 def best_checks(problem: Problem, best: Best) -> list[dict[str, object]]:
     """How good the plan is: what a better one could at most add, and its gain on draws that did not choose it."""
     _, apart = choose_and_value(problem)
@@ -183,7 +197,7 @@ def best_checks(problem: Problem, best: Best) -> list[dict[str, object]]:
     ]  # fmt: skip
 
 
-def _check(name: str, value: float, threshold: float, good: bool, text: str) -> dict[str, object]:
+def _check(name: str, value: float | None, threshold: float | None, good: bool, text: str) -> dict[str, object]:
     return {"check_name": name, "subject": RECOMMENDED, "status": "pass" if good else "warn", "value": value,
             "threshold": threshold, "text": text}  # fmt: skip
 
@@ -192,7 +206,16 @@ STEP = Step(
     name="plan",
     command="plan",
     title="Planning",
-    rooms=("contracts", "planning", "mmm", "app.draws", "workflow.step_plan", "workflow.plan_problem"),
+    rooms=(
+        "contracts",
+        "planning",
+        "mmm",
+        "lift",
+        "app.draws",
+        "workflow.step_plan",
+        "workflow.plan_problem",
+        "workflow.plan_advice",
+    ),
     skip=_skip,
     inputs=lambda job: {"fit_calibrated": job.digest("fit_calibrated"), "reconcile": job.digest("reconcile")},
     settings=lambda job: job.config.part("project", "planning"),

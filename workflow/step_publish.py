@@ -29,6 +29,7 @@ from workflow.codec import read_arrays, surface_of
 from workflow.credit_views import credit_history, credit_view, parity_checks, parity_view
 from workflow.job import Job
 from workflow.overrides import overrides, sentence
+from workflow.plan_advice import ADVICE
 from workflow.plan_problem import assumptions_of, period_of
 from workflow.progress import Report
 from workflow.step_fit import model_version
@@ -191,6 +192,10 @@ def _views(job: Job, artifacts: dict[str, Artifact]) -> dict[str, pd.DataFrame]:
         for name in ("v_scenarios", "v_scenario_cells"):
             frame = pd.read_parquet(artifacts["plan"].path(f"{name}.parquet"))
             views[name] = stamped(frame, artifacts["plan"], source, version, evidence)
+        for name in ADVICE:
+            path = artifacts["plan"].path(f"{name}.parquet")
+            if path.is_file():
+                views[name] = stamped(pd.read_parquet(path), artifacts["plan"], source, version, evidence)
     run_id = artifacts["release"].run_id if "release" in artifacts else job.run_id
     views["v_releases"] = releases_view(job.published, run_id)
     views["v_charges"] = charges_view(job)

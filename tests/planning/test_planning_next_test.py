@@ -12,7 +12,8 @@ from scipy.stats import norm
 
 from contracts.errors import ContractError
 from planning.limits import Limit
-from planning.next_test import Candidate, plans_to_choose_from, rank, readings, sample_information, worth_of_plans
+from planning.loss import decision_loss, plan_worth
+from planning.next_test import Candidate, plans_to_choose_from, rank, readings, sample_information
 from planning.optimise import Problem
 from planning.surface import evaluate, held
 
@@ -95,7 +96,7 @@ def candidate(channel: str, std_error: float = 50.0, cost: float = 100.0) -> Can
 def test_plans_keep_the_limits_and_the_best_is_first(make_surface: Make) -> None:
     asked = problem(make_surface)
     plans = plans_to_choose_from(asked, 60)
-    worth = worth_of_plans(asked, plans)
+    worth = plan_worth(asked, plans).draws
     assert (
         worth.shape == (400, 60)
         and worth.mean(axis=0).argmax() == pytest.approx(0, abs=0)
@@ -123,7 +124,8 @@ def test_tests_are_ranked_and_what_changes_the_plan_is_said(make_surface: Make) 
     lifts = readings(asked.surface, [candidate(c) for c in ("c0", "c1", "c2")])
     tests = [candidate(f"c{k}", std_error=0.3 * float(lifts[:, k].std())) for k in range(3)]
     blunt = dataclasses.replace(candidate("c0", std_error=1e6), name="blunt")
-    table = rank(asked, [*tests, blunt], money_per_unit=2.0, plans=80)
+    found = plan_worth(asked, plans_to_choose_from(asked, 80))
+    table = rank(asked, found, [*tests, blunt], money_per_unit=2.0)
     assert table["net_value"].is_monotonic_decreasing
     assert table["net_value"].tolist() == pytest.approx((2 * table["value"] - table["cost"]).tolist())
     row = table.set_index("test").loc["blunt"]
@@ -131,7 +133,7 @@ def test_tests_are_ranked_and_what_changes_the_plan_is_said(make_surface: Make) 
     assert (table["value"] <= table["perfect_information"] + 1e-9).all()
     best = table.loc[table["value"].idxmax()]
     assert best["value"] > 0 and "EUR" in best["decision"] and "expected lift" in best["decision"]
-    assert rank(asked, tests, plans=80)["net_value"].isna().all()
+    assert rank(asked, found, tests)["net_value"].isna().all()
 
 
 def test_bad_candidates_are_refused(make_surface: Make) -> None:
@@ -143,3 +145,21 @@ def test_bad_candidates_are_refused(make_surface: Make) -> None:
         readings(problem(make_surface).surface, [candidate("tv")])
     with pytest.raises(ContractError, match="at least 40 draws"):
         sample_information(np.zeros((10, 2)), np.zeros(10), 1.0)
+
+
+def test_following_the_truth_costs_nothing_and_a_source_that_errs_costs_money(make_surface: Make) -> None:
+    asked = problem(make_surface)
+    found = plan_worth(asked, plans_to_choose_from(asked, 80))
+    assert np.allclose(found.by_channel.sum(axis=0), found.draws.mean(axis=0))
+    sources = {"right": dict.fromkeys(("c0", "c1", "c2"), 1.0), "alike": dict.fromkeys(("c0", "c1", "c2"), 3.0),
+               "wrong": {"c0": 8.0, "c2": 0.1}}  # fmt: skip
+    table = decision_loss(asked, found, sources).set_index(["source", "channel"])
+    assert len(table) == 4 + 4 + 3
+    assert (table.loc["right", "mean"] == 0).all() and table.loc[("alike", ""), "mean"] == pytest.approx(0, abs=1e-9)
+    assert table.loc[("wrong", ""), "mean"] > 0 and table.loc[("wrong", ""), "probability"] > 0.5
+    assert table.loc[("wrong", "c0"), "spend_change"] > 0 > table.loc[("wrong", "c2"), "spend_change"]
+    assert table.loc[("wrong", ""), "mean"] >= 0 and (table["mean"] >= -1e-9).all()
+    with pytest.raises(ContractError, match="source 'x' speaks of 'tv'"):
+        decision_loss(asked, found, {"x": {"tv": 1.0}})
+    with pytest.raises(ContractError, match="factor of -1.0 for 'c0'"):
+        decision_loss(asked, found, {"x": {"c0": -1.0}})
