@@ -1,6 +1,6 @@
 """Processor time of the next-test ranking: 12 candidates, 1,000 draws, 200 plans, 12 channels; value and its bound.
 
-    python -m benchmarks.planning_next_test
+python -m benchmarks.planning_next_test
 """
 
 from __future__ import annotations
