@@ -98,10 +98,10 @@ def encode(tables: list[pa.Table], metadata: Mapping[str, Any]) -> bytes:
     return buffer.getvalue()
 
 
-def read_release(path: Path) -> Release:
-    """Reads a published file back. Raises PrivacyError when it is not a release or is damaged."""
+def read_release(path: Path, content: bytes | None = None) -> Release:
+    """Reads a published file back, or `content` in its place. Raises PrivacyError when it is no release or damaged."""
     try:
-        table = pq.read_table(path)
+        table = pq.read_table(path if content is None else pa.BufferReader(content))
         meta: dict[str, Any] = json.loads((table.schema.metadata or {})[METADATA_KEY])
         vectors = tuple(VectorSpec(**{k: v[k] for k in VectorSpec.__dataclass_fields__}) for v in meta["vectors"])
         return Release(

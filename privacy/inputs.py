@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from pathlib import Path
+from typing import Literal
 
 from contracts.calendar import Block, week_of
 from contracts.checks import positive, share
@@ -68,6 +69,7 @@ class PeopleInputs:
     rates: Mapping[str, float]  # units of `currency` per unit of the named currency
     max_rejected: float = 0.01  # share of malformed rows above which a load stops
     identity: FileSet | None = None  # device -> person
+    identity_change: Literal["refuse", "accept"] = "refuse"  # of a map that differs from an earlier one of the block
     not_identifiers: frozenset[str] = frozenset()  # columns declared not to identify anybody, see privacy.identifiers
 
     def __post_init__(self) -> None:

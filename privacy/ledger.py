@@ -203,8 +203,10 @@ class Ledger:
                 cap = share_cap(self._db, block, plan.payer, grant)
                 raise exceeded(self._db, plan, block, nano, int(row[0]) if row else 0, cap)
 
-    def note_draw(self, release_id: str, reserve_hash: str, at: datetime) -> None:
+    def note_draw(self, release_id: str, reserve_hash: str, at: datetime, identity: str = "none") -> None:
         """Logs, before the noise is drawn, that it is about to be: from here on the charge stands for good.
+
+        `identity` is the version of the identity map under which people were counted, 'none' without.
 
         Raises LedgerError when the reservation was voided meanwhile, so that nothing is drawn without a charge, and
         when the release is out, so that nothing is drawn twice.
@@ -215,7 +217,7 @@ class Ledger:
                 raise LedgerError(f"release {release_id} is not reserved any more: its charge was voided meanwhile.")
             if known.state == "published":
                 raise LedgerError(f"release {release_id} is published already; it is never drawn again.")
-            self._append("draw", {"release": release_id}, at)
+            self._append("draw", {"release": release_id, "identity": identity}, at)
             self._db.execute("UPDATE release SET drawn = 1 WHERE id = ?", (release_id,))
 
     def note_attempt(self, release_id: str, at: datetime) -> None:

@@ -36,6 +36,7 @@ from privacy.policy import MEASURES, Bound, JourneyPolicy, PrivacyPolicy, TrialP
 from privacy.publish import Job, Progress, publish
 from privacy.quarantine import read_quarantine
 from privacy.rawzone import DEFAULT_DAYS, require_private
+from privacy.vault import Vault
 from privacy.vectors import ReleasePlan, VectorPlan
 from privacy.void import Voided, void_release
 
@@ -83,7 +84,8 @@ def publish_releases(
     require_private(raw_dir)
     forgotten = read_forgotten(list_beside(ledger.db), secret)
     settings = LoadSettings(now, raw_dir, secret, retention_days, forgotten, part_rows, engine)
-    job = Job(inputs, policy, question, releases_dir, raw_dir / "staging", run_id, now, actor)
+    vault = Vault.of(secret)
+    job = Job(inputs, policy, question, releases_dir, raw_dir / "staging", run_id, now, vault, actor)
     return publish(plans, job, ledger, settings, progress)
 
 

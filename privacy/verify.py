@@ -30,6 +30,7 @@ from privacy.budget import QUARTERS_PER_YEAR, Recorded, Spending
 from privacy.disk import file_hash
 from privacy.mechanism import cost, epsilon_of, sigma_for
 from privacy.policy import TrialPolicy
+from privacy.released import fault
 from privacy.vectors import ReleasePlan, digest, keys_hash
 
 Status = Literal["holds", "fails", "differs", "unknown"]
@@ -67,6 +68,7 @@ def verify_file(path: Path, around: Surroundings, *, stored: bool) -> tuple[str,
         "place": lambda: _place(path, release, stored),
         "ledger": lambda: _against_ledger(path, release, around.spending),
         "question": lambda: _question(release),
+        "table": lambda: _table(release),
         "keys": lambda: _keys(release),
         "noise": lambda: _noise(release),
         "price": lambda: _price(release),
@@ -164,6 +166,12 @@ def _question(release: Release) -> Iterator[Check]:
     vectors = [[v["name"], v["bound_units"], v["cells"], v["nano_rho"]] for v in meta["vectors"]]
     asked = [[name, units, cells, nano] for name, units, _, _, cells, nano in spec["vectors"]]
     yield _same("answer", told == found and vectors == asked, "it answers that question", "it answers another question")
+
+
+def _table(release: Release) -> Iterator[Check]:
+    found = fault(release.measure, release.table, tuple(v.name for v in release.vectors))
+    good = "its columns, types and keys are those of its measure"
+    yield _same("table", not found, good, f"its table breaks the contract of its measure: {found}")
 
 
 def _rows(release: Release) -> dict[str, pd.DataFrame]:

@@ -236,6 +236,7 @@ class Privacy(Section):
     credit: CreditBounds = CreditBounds()
     levels: LevelBounds = LevelBounds()
     bounding: Literal["l2", "l0_linf"] = "l2"
+    identity_change: Literal["refuse", "accept"] = "refuse"  # a map that is not that of the quarter's other releases
     corrections: list[CorrectionTable] = []
     engine: Literal["duckdb", "spark"] = "duckdb"  # of the measures; both give the same numbers
 

@@ -68,6 +68,7 @@ def people_inputs(job: Job) -> PeopleInputs:
         rates={k: v for k, v in config.rates.items() if k != config.project.currency},
         max_rejected=config.inputs.max_rejected,
         identity=file_set(job, identity, "identity") if identity is not None else None,
+        identity_change=config.privacy.identity_change,
         not_identifiers=frozenset(config.inputs.not_identifiers),
     )
 
@@ -81,8 +82,14 @@ def actor() -> str:
 
 
 def today(job: Job) -> date:
-    """The day taken for today."""
-    return job.as_of or utc_clock().date()
+    """The day taken for today. Raises InputError for a day that has not come: its budget would buy empty weeks."""
+    now = utc_clock().date()
+    if job.as_of is not None and job.as_of > now + timedelta(days=1):  # somewhere it is tomorrow already
+        raise InputError(
+            f"--as-of {job.as_of} lies in the future; what is released once is never released again, and the weeks "
+            "until then have no events yet. Name a day that has come."
+        )
+    return job.as_of or now
 
 
 def closed_blocks(job: Job) -> tuple[Block, ...]:

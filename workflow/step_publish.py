@@ -192,7 +192,7 @@ def _views(job: Job, artifacts: dict[str, Artifact]) -> dict[str, pd.DataFrame]:
         for name in ("v_scenarios", "v_scenario_cells"):
             frame = pd.read_parquet(artifacts["plan"].path(f"{name}.parquet"))
             views[name] = stamped(frame, artifacts["plan"], source, version, evidence)
-        for name in ADVICE:
+        for name in (*ADVICE, "v_forecast"):
             path = artifacts["plan"].path(f"{name}.parquet")
             if path.is_file():
                 views[name] = stamped(pd.read_parquet(path), artifacts["plan"], source, version, evidence)

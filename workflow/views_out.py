@@ -190,13 +190,30 @@ def diagnostics_checks(releases: Sequence[Release]) -> pd.DataFrame:
             str(m): (float(v), float(x))
             for m, v, x in zip(noisy["metric"], noisy["value"], noisy["variance"], strict=True)
         }
-        people = figures.get("people", (0.0, 0.0))[0]
         for metric, (value, variance) in figures.items():
             text = f"{metric}: {value:.0f} (noise sd {variance**0.5:.0f})"
-            if metric in ("consenting", "invalid_people") and people > 0:
-                text += f", about {min(max(value / people, 0.0), 1.0):.0%} of people"
             rows.append(_check(f"diagnostics {metric}", release.block, "pass", value, None, text))
+        rows += [_share(release.block, figures, *share) for share in SHARES]
     return _checks(rows)
+
+
+# name, part, whole: noisy shares of people
+SHARES = (("consent rate", "consenting", "people"), ("invalid share", "invalid_people", "consenting"))
+
+
+def _share(block: str, figures: Mapping[str, tuple[float, float]], name: str, part: str, whole: str) -> dict[str, Any]:
+    """A noisy share with the sd that its two noises give it; no value where the noise hides the whole (under 3 sd).
+
+    Neither clipped to [0, 1] nor rounded. Delta method: Var = (Var part + share² Var whole) ÷ whole².
+    """
+    (some, v), (of, w) = figures.get(part, (0.0, 0.0)), figures.get(whole, (0.0, 0.0))
+    if not of > 3 * w**0.5 > 0:
+        text = f"{name}: not told, the noise hides how many people there are"
+        return _check(f"diagnostics {name}", block, "pass", None, None, text)
+    share = some / of
+    sd = (v + share**2 * w) ** 0.5 / of
+    text = f"{name}: {share:.1%} of {whole} (noise sd {sd:.1%})"
+    return _check(f"diagnostics {name}", block, "pass", share, None, text)
 
 
 def releases_view(releases: Sequence[Release], run_id: str) -> pd.DataFrame:

@@ -23,6 +23,7 @@ from privacy.plan import plan_releases
 from privacy.policy import MEASURES, PrivacyPolicy
 from privacy.publish import exact_totals
 from privacy.room import read_charges, read_release, read_spending, void_release
+from privacy.vault import Vault
 
 Q1 = date(2024, 1, 1)
 KPI = Correction(Q1, "kpi")
@@ -144,7 +145,16 @@ def test_a_measure_that_a_quarter_was_opened_without_is_paid_by_its_reserve(here
     here.policy = asked(Correction(Q1, "media"), shares=shares)
     mine = [p for p in plan_releases(here.question, here.policy) if p.correction]
     settings = LoadSettings(NOW, here.root / "raw", SECRET, 35)
-    job = module.Job(inputs, here.policy, here.question, here.root / "releases", here.root / "raw/staging", "run", NOW)
+    job = module.Job(
+        inputs,
+        here.policy,
+        here.question,
+        here.root / "releases",
+        here.root / "raw/staging",
+        "run",
+        NOW,
+        Vault.of(SECRET),
+    )
     (path,) = module.publish(tuple(mine), job, here.ledger, settings, lambda *_: None)
     made = read_release(path)
     assert made.measure == "media" and made.rho == pytest.approx(0.01, rel=1e-6)

@@ -149,6 +149,12 @@ def test_as_of_releases_the_open_quarter_once(workspace: Path, plumb: Plumb) -> 
     assert {n: b for n, b in releases(workspace).items() if n in published} == published
 
 
+def test_a_day_that_has_not_come_is_refused_before_any_charge(workspace: Path, plumb: Plumb) -> None:
+    initialise(workspace)
+    code, answer = plumb("release", workspace, "--as-of", "2999-01-01")
+    assert code == 2 and "2999-01-01 lies in the future" in answer["error"] and not releases(workspace)
+
+
 def test_weekly_releases_follow_the_open_quarter_and_add_up_to_its_share(workspace: Path, plumb: Plumb) -> None:
     initialise(workspace)
     config = workspace / "plumb.toml"
