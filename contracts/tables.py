@@ -372,9 +372,7 @@ VIEWS: tuple[View, ...] = (
         ("run_id", "step"),
         Column("run_id", "VARCHAR", "", "run"),
         Column("step", "VARCHAR", "", "step of the job"),
-        Column(
-            "status", "VARCHAR", "", "'done', 'skipped', 'failed_gate', or 'overridden' where a person overruled it"
-        ),
+        Column("status", "VARCHAR", "", "'done', 'skipped' or 'failed_gate'"),
         Column("reason", "VARCHAR", "", "why a step was skipped or failed, else ''"),
         Column("started_at", "TIMESTAMP", "UTC", "start"),
         Column("seconds", "DOUBLE", "s", "duration"),

@@ -73,36 +73,9 @@ def release(directory: Folder = HERE, workspace: Chosen = None, as_json: Json = 
 
 
 @app.command()
-def fit(
-    directory: Folder = HERE,
-    workspace: Chosen = None,
-    as_json: Json = False,
-    override: Annotated[
-        str | None,
-        typer.Option(help="Publish although the gate failed; this reason is recorded and shown on every screen."),
-    ] = None,
-    preview: Annotated[
-        bool,
-        typer.Option("--preview", help="Approximate totals on the screen in a fraction of the time; not published."),
-    ] = False,
-) -> None:
+def fit(directory: Folder = HERE, workspace: Chosen = None, as_json: Json = False) -> None:
     """Fit the marketing-mix model, with and without the experiments."""
-    root = root_of(directory, workspace)
-    if not preview:
-        return run_steps(root, as_json, None, "fit", override=override)
-
-    def work() -> dict[str, Any]:
-        from workflow.job import Job
-        from workflow.preview import preview_of
-
-        return preview_of(Job.open(root, quiet=as_json))
-
-    def show(answer: dict[str, Any]) -> None:
-        from workflow.preview import show_preview
-
-        show_preview(answer)
-
-    return execute(root, as_json, work, show)
+    run_steps(root_of(directory, workspace), as_json, None, "fit")
 
 
 @app.command()

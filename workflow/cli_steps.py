@@ -19,23 +19,18 @@ def run_steps(
     command: str | None,
     found: Callable[[Path], dict[str, Any]] | None = None,
     show: Callable[[dict[str, Any]], None] | None = None,
-    override: str | None = None,
 ) -> None:
     """Brings the steps of one command up to date, or all of them when it is None, and says what happened.
 
-    `found` adds to the answer what the workspace then holds, `show` says that in words. `override` is the reason to
-    publish a fit that failed its gate.
+    `found` adds to the answer what the workspace then holds, `show` says that in words.
     """
 
     def work() -> dict[str, Any]:
         from workflow.job import Job
-        from workflow.overrides import check_reason
         from workflow.runner import run, run_command
 
-        if override is not None:
-            check_reason(override)
         job = Job.open(root, date_of(as_of), quiet=as_json)
-        result = run(job) if command is None else run_command(job, command, override)
+        result = run(job) if command is None else run_command(job, command)
         logged = ""
         if command is None and "publish" in result.made:
             from workflow.tracking import track

@@ -13,9 +13,8 @@ from filelock import FileLock, Timeout
 from contracts.errors import GateFailed, WorkspaceError
 from workflow import step_check, step_credit, step_fit, step_lift, step_plan, step_publish, step_reconcile, step_release
 from workflow.job import Job, Outcome
-from workflow.overrides import record_override
 from workflow.paths import Workspace
-from workflow.steps import Step, advance, judged
+from workflow.steps import Step, advance
 
 RELEASE = "release"
 BEFORE: tuple[Step, ...] = (step_check.STEP,)
@@ -89,20 +88,16 @@ def run(job: Job) -> Result:
     return result
 
 
-def run_command(job: Job, command: str, override: str | None = None) -> Result:
+def run_command(job: Job, command: str) -> Result:
     """One command: its own steps are made, earlier ones must be there. What changed is published.
 
-    `override` is a reason to publish a fit whose gate failed; it is recorded and shown with every figure. Raises
-    MissingStep when an earlier step is out of date, GateFailed as `run` does.
+    Raises MissingStep when an earlier step is out of date, GateFailed as `run` does.
     """
     with locked(job.workspace):
         before = step_release.spent_nano(job)
         for name in ORDER:
             if command_of(name) == command:
-                outcome = bring(job, name, build=True)
-                if override is not None and outcome.status == "failed_gate" and outcome.artifact is not None:
-                    record_override(job.workspace, outcome.artifact, override)
-                    job.outcomes[name] = judged(job, outcome.artifact, made=outcome.made)
+                bring(job, name, build=True)
             elif command_of(name) in _READS[command]:
                 bring(job, name, build=name == "check")
         if command not in ("check", "report"):
@@ -140,8 +135,7 @@ def _refuse_failed(job: Job) -> None:
         )
     raise GateFailed(
         f"the model did not pass its publishing gate, so published figures stay as they were: {failed[0].reason}. "
-        "Raise draws or warmup in [model] of plumb.toml, or give the model more weeks; to publish it all the same, say "
-        'why: plumb fit --override "REASON".'
+        "Raise draws or warmup in [model] of plumb.toml, or give the model more weeks."
     )
 
 

@@ -18,15 +18,14 @@ from contracts.panel import Panel
 from mmm.design import build_design
 from mmm.diagnostics import Check, gate
 from mmm.effects import channel_effects, response_curves
-from mmm.fit import Fit, RunFlags, Start, fit
-from mmm.health import health
+from mmm.fit import Fit, RunFlags, fit
 from mmm.lift_check import check_lifts
 from mmm.lifts import LiftTerm, lift_terms, mask_tests
 from mmm.posterior import Posterior
 from mmm.spec import ModelSpec
 from mmm.surface import dynamic_response
 from mmm.treatments import treatment_effects
-from workflow.artifacts import Artifact, Draft, all_of, code_version
+from workflow.artifacts import Artifact, Draft, code_version
 from workflow.codec import read_arrays, surface_arrays, write_arrays, write_frame
 from workflow.config import Config
 from workflow.job import Job
@@ -36,9 +35,6 @@ from workflow.steps import Made, Step
 
 ROOMS = ("contracts", "mmm", "workflow.step_fit", "workflow.panel_build", "workflow.panel_table", "workflow.tables_in",
          "workflow.codec")  # fmt: skip
-
-
-START = "start.npz"  # what a later fit of the same sites may begin from
 
 
 def spec_of(config: Config) -> ModelSpec:
@@ -110,13 +106,10 @@ def _report(report: Report) -> Callable[[float, float], None]:
     return lambda share, left: report(share, left)
 
 
-def _save(
-    draft: Draft, config: Config, panel: Panel, found: Fit, evidence: Sequence[str] = (), extra: Sequence[Check] = ()
-) -> Made:
+def _save(draft: Draft, config: Config, panel: Panel, found: Fit, evidence: Sequence[str] = (),
+          lifts: Sequence[Check] = ()) -> Made:  # fmt: skip
     write_arrays(found.posterior.to_arrays(), draft.path("posterior.npz"))
-    if found.start is not None:
-        write_arrays(found.start.to_arrays(), draft.path(START))
-    checks = [dataclasses.asdict(c) for c in (*found.report.checks, *extra)]
+    checks = [dataclasses.asdict(c) for c in (*found.report.checks, *lifts)]
     draft.path("checks.json").write_text(json.dumps(checks, indent=1), encoding="utf-8")
     facts: dict[str, Any] = {
         "draws": found.posterior.draws,
@@ -132,20 +125,8 @@ def _save(
 def _build_uncalibrated(job: Job, draft: Draft, report: Report) -> Made:
     panel = uncalibrated_panel(job)
     config = job.config
-    found = _fitted(job, draft, panel, (), config.model.seed, report)
+    found = fit(panel, spec_of(config), (), seed=config.model.seed, flags=flags_of(config), progress=_report(report))
     return _save(draft, config, panel, found)
-
-
-def _fitted(job: Job, draft: Draft, panel: Panel, terms: Sequence[LiftTerm], seed: int, report: Report) -> Fit:
-    """A fit that begins where the last passing one of this step learned to walk; a first one begins cold.
-
-    The draws differ from a cold fit's by Monte Carlo error only. They are the same again for the same inputs, seed and
-    earlier fit.
-    """
-    earlier = [a for a in all_of(job.workspace.runs, draft.step) if a.status == "done" and START in a.files]
-    start = Start.from_arrays(read_arrays(earlier[-1].path(START))) if earlier else None
-    config = job.config
-    return fit(panel, spec_of(config), terms, seed=seed, flags=flags_of(config), progress=_report(report), start=start)
 
 
 def uncalibrated_panel(job: Job) -> Panel:
@@ -162,15 +143,18 @@ def uncalibrated_panel(job: Job) -> Panel:
 def _build_calibrated(job: Job, draft: Draft, report: Report) -> Made:
     panel, config, terms = uncalibrated_panel(job), job.config, terms_of(job)
     spec = spec_of(config)
-    found = _same_fit(job, panel) if not terms else _fitted(job, draft, panel, terms, config.model.seed + 1, report)
+    found = (
+        _same_fit(job, panel)
+        if not terms
+        else fit(panel, spec, terms, seed=config.model.seed + 1, flags=flags_of(config), progress=_report(report))
+    )
     response = dynamic_response(panel, spec, found.posterior)
     write_frame(channel_effects(panel, spec, found.posterior), draft.path("effects.parquet"))
     write_frame(response_curves(response.steady), draft.path("curves.parquet"))
     write_arrays(surface_arrays(response), draft.path("surface.npz"))
     write_frame(treatment_effects(panel, spec, found.posterior), draft.path("treatments.parquet"))
-    extra = [c.check() for c in check_lifts(panel, spec, found.posterior, terms)]
-    extra += health(panel, build_design(panel, spec, terms), found.posterior)
-    return _save(draft, config, panel, found, sorted({i for t in terms for i in t.evidence_ids}), extra)
+    lifts = [c.check() for c in check_lifts(panel, spec, found.posterior, terms)]
+    return _save(draft, config, panel, found, sorted({i for t in terms for i in t.evidence_ids}), lifts)
 
 
 def _same_fit(job: Job, panel: Panel) -> Fit:

@@ -28,7 +28,6 @@ from workflow.artifacts import Artifact, Draft, file_hash, find, replace_text
 from workflow.codec import read_arrays, surface_of
 from workflow.credit_views import credit_history, credit_view, parity_checks, parity_view
 from workflow.job import Job
-from workflow.overrides import overrides, sentence
 from workflow.plan_advice import ADVICE
 from workflow.plan_problem import assumptions_of, period_of
 from workflow.progress import Report
@@ -107,8 +106,7 @@ def _inputs(job: Job) -> dict[str, str]:
     failed = {
         f"failed:{o.step}": o.artifact.key for o in job.outcomes.values() if o.status == "failed_gate" and o.artifact
     }
-    overruled = {f"overridden:{k}": o.reason for k, o in overrides(job.workspace).items()}
-    return out | failed | overruled | {f"skipped:{s}": r for s, r in skipped(job).items()}
+    return out | failed | {f"skipped:{s}": r for s, r in skipped(job).items()}
 
 
 def _build(job: Job, draft: Draft, report: Report) -> Made:
@@ -199,7 +197,7 @@ def _views(job: Job, artifacts: dict[str, Artifact]) -> dict[str, pd.DataFrame]:
     run_id = artifacts["release"].run_id if "release" in artifacts else job.run_id
     views["v_releases"] = releases_view(job.published, run_id)
     views["v_charges"] = charges_view(job)
-    views["v_runs"] = runs_view(job.workspace.runs, MAKERS, skipped(job), job.run_id, overrides(job.workspace))
+    views["v_runs"] = runs_view(job.workspace.runs, MAKERS, skipped(job), job.run_id)
     views["v_lineage"] = lineage_view(artifacts)
     views["v_checks"] = _checks(job, artifacts)
     return views
@@ -232,12 +230,6 @@ def _effects_now(job: Job, artifacts: dict[str, Artifact], history: pd.DataFrame
 
 def _checks(job: Job, artifacts: dict[str, Artifact]) -> pd.DataFrame:
     frames = [input_checks(artifacts["check"])] if "check" in artifacts else []
-    overruled = overrides(job.workspace)
-    frames += [
-        failed_check("override", a.step, sentence(a, overruled[a.key]))
-        for a in artifacts.values()
-        if a.key in overruled
-    ]
     frames.append(diagnostics_checks(job.releases))
     frames += [left_out_checks(artifacts[step]) for step in ("release", "lift", "credit") if step in artifacts]
     if "credit" in artifacts:

@@ -9,7 +9,6 @@ from typing import Any
 from contracts.errors import MissingStep, PlumblineError
 from workflow.artifacts import Artifact, Draft, code_version, digest_of, find
 from workflow.job import Job, Outcome
-from workflow.overrides import overrides, sentence
 from workflow.progress import Report, bar
 
 
@@ -59,7 +58,7 @@ def _current(job: Job, step: Step, build: bool) -> Outcome:
     if artifact is not None and artifact.status == "skipped":
         return Outcome(step.name, "skipped", artifact.reason, None, made=False)
     if artifact is not None and step.valid(job, artifact):
-        return judged(job, artifact, made=False)
+        return Outcome(step.name, artifact.status, artifact.reason, artifact, made=False)
     if not build:
         raise MissingStep(f"the step {step.name!r} has not run on these inputs yet; run: plumb {step.command}")
     draft = Draft(job.workspace.runs, step.name, key)
@@ -73,12 +72,4 @@ def _current(job: Job, step: Step, build: bool) -> Outcome:
     if made.status not in ("done", "failed_gate"):
         raise PlumblineError(f"the step {step.name!r} ended as {made.status!r}; please report this.")
     artifact = draft.commit(job.run_id, inputs, made.facts, made.status, made.reason)
-    return judged(job, artifact, made=True)
-
-
-def judged(job: Job, artifact: Artifact, *, made: bool) -> Outcome:
-    """What an artifact counts as: its own status, or 'done' where a person has overruled its gate."""
-    override = overrides(job.workspace).get(artifact.key) if artifact.status == "failed_gate" else None
-    if override is None:
-        return Outcome(artifact.step, artifact.status, artifact.reason, artifact, made)
-    return Outcome(artifact.step, "done", sentence(artifact, override), artifact, made)
+    return Outcome(step.name, artifact.status, artifact.reason, artifact, made=True)

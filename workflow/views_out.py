@@ -14,7 +14,6 @@ from contracts.release import NANO, Release, current
 from contracts.tables import BY_NAME
 from privacy.room import consistent
 from workflow.artifacts import Artifact, all_of
-from workflow.overrides import Override, sentence
 from workflow.panel_build import kpi_rows
 from workflow.warehouse import stamp
 
@@ -99,16 +98,13 @@ def panel_kpi_view(panel: Panel, artifact: Artifact) -> pd.DataFrame:
     return stamped(pd.DataFrame(rows), artifact, NO_RELEASE, "", ";".join(panel.evidence_ids))
 
 
-def runs_view(
-    runs: Path, steps: Iterable[str], skipped: Mapping[str, str], run_id: str, overruled: Mapping[str, Override]
-) -> pd.DataFrame:
-    """v_runs: every artifact still on disk, and the steps that this run skipped. `overruled` by artifact key."""
+def runs_view(runs: Path, steps: Iterable[str], skipped: Mapping[str, str], run_id: str) -> pd.DataFrame:
+    """v_runs: every artifact still on disk, and the steps that this run skipped."""
     rows: dict[tuple[str, str], dict[str, Any]] = {}
     for step in steps:
         for a in all_of(runs, step):
             rows[a.run_id, step] = {
-                "run_id": a.run_id, "step": step, "status": "overridden" if a.key in overruled else a.status,
-                "reason": sentence(a, overruled[a.key]) if a.key in overruled else a.reason,
+                "run_id": a.run_id, "step": step, "status": a.status, "reason": a.reason,
                 "started_at": a.started_at, "seconds": a.seconds,
             }  # fmt: skip
     for step, reason in skipped.items():

@@ -60,8 +60,6 @@ def banners(s: Snapshot) -> None:
             "not to decide on.",
             icon=_ICONS["fail"],
         )
-    for text in s.checks.loc[s.checks["check_name"] == "override", "text"]:
-        st.error(plain(str(text)), icon=_ICONS["fail"])
     if not s.meta.user_level:
         st.info(
             "No user-level data was used. This workspace started from an aggregate panel.", icon=":material/shield:"

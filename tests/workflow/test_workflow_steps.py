@@ -250,30 +250,6 @@ def test_a_failed_gate_keeps_the_last_passing_run(
     assert plumb("run", workspace)[0] == 4  # nothing is stale, and it still has not passed
 
 
-def test_a_person_may_overrule_a_failed_gate_and_every_table_says_so(
-    workspace: Path, plumb: Plumb, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    initialise(workspace)
-    put_model(monkeypatch, passed=False, mean=3.0)
-    assert plumb("run", workspace)[0] == 4
-    code, answer = plumb("fit", workspace, "--override", "short")
-    assert code == 2 and "needs a reason of at least 10 characters" in answer["error"]
-    code, answer = plumb("fit", workspace, "--override", "The board meets today; a longer run follows")
-    assert code == 0, answer
-    file = workspace / "warehouse.duckdb"
-    assert read_view(file, "v_effects")[["status", "mean"]].to_numpy().tolist() == [["published", 3.0]]
-    checks = read_view(file, "v_checks").set_index(["check_name", "subject"])
-    row = checks.loc[("override", "fit_calibrated")]
-    assert row["status"] == "fail"
-    assert "The board meets today" in row["text"] and "R-hat of tv is 1.2" in row["text"]
-    runs = read_view(file, "v_runs").set_index("step")
-    assert runs.at["fit_calibrated", "status"] == "overridden" and "The board" in runs.at["fit_calibrated", "reason"]
-    assert plumb("run", workspace)[0] == 0  # the decision stands for this fit
-    put_model(monkeypatch, passed=False, mean=4.0)
-    assert plumb("run", workspace)[0] == 4  # and for no other
-    assert read_view(file, "v_effects")["mean"].tolist() == [3.0]
-
-
 def put_pool(monkeypatch: pytest.MonkeyPatch, passed: bool) -> None:
     """Replaces the reconciliation by one that passes or fails its gate."""
 
