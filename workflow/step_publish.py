@@ -149,12 +149,13 @@ def _response(artifacts: dict[str, Artifact]) -> DynamicResponse | None:
 
 
 def _period(job: Job, response: DynamicResponse | None) -> Period | None:
-    """The planning period of plumb.toml, as the explorer reads it; the quarter after the data where plumb.toml asks for
-    one that has begun (`plumb plan` says so)."""
+    """The planning period of plumb.toml, as the explorer reads it; that after the data where plumb.toml asks for one
+    that has begun or is off the calendar (`plumb plan` says so)."""
     if response is None:
         return None
     planning = job.config.planning
-    if planning.start is not None and planning.start <= response.last_period:
+    days = 0 if planning.start is None else (planning.start - response.last_period).days
+    if planning.start is not None and (days <= 0 or days % response.period_days):
         planning = planning.model_copy(update={"start": None})
     start, periods = period_of(response, planning)
     return Period(start, periods, assumptions_of(response, planning))

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from datetime import date, timedelta
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
 from test_workflow_cli_scenario import response
 
+from app.draws import surface_of
 from contracts.errors import ConfigError, ContractError
 from planning.optimise import optimise
 from planning.surface import held
 from workflow.config import parse
 from workflow.config_planning import Planning, changed_planning
+from workflow.job import Job
 from workflow.plan_forecast import forecast_rows
 from workflow.plan_problem import problem_for, surface_for, with_new_channels
+from workflow.step_publish import _period
 
 BASE: dict[str, Any] = {"project": {"id": "abcd"}, "inputs": {"events": {"path": "events.csv"}}}
 
@@ -114,3 +118,14 @@ def test_a_forecast_is_demand_and_media_together() -> None:
     assert weeks["mean"].sum() == pytest.approx(dated["mean"].iloc[-1])
     assert weeks["carried_in"].iloc[0] > weeks["carried_in"].iloc[-1] >= 0
     assert weeks["period_start"].tolist() == [date(2026, 1, 12) + timedelta(days=7 * w) for w in range(4)]
+
+
+@pytest.mark.parametrize(
+    ("start", "want"),
+    [(None, date(2026, 1, 12)), (date(2026, 2, 2), date(2026, 2, 2)), (date(2025, 1, 6), date(2026, 1, 12)),
+     (date(2026, 2, 3), date(2026, 1, 12))],
+)  # fmt: skip
+def test_the_explorer_always_gets_a_period_that_it_can_open(start: date | None, want: date) -> None:
+    job = SimpleNamespace(config=SimpleNamespace(planning=planning(start=start)))
+    period = _period(cast("Job", job), response())
+    assert period is not None and surface_of(response(), period.to_json()).start == want
