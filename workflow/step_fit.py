@@ -54,28 +54,33 @@ def model_version(config: Config) -> str:
 
 
 def usable_lifts(job: Job) -> tuple[int, ...]:
-    """Positions in the library of the lifts that the model can hold: its KPI, and a channel with spend."""
+    """Positions in the library of the lifts that the model can hold: its KPI, and channels with spend."""
     library, _ = read_library(job.outcomes["lift"].artifact)
     panel, out = job.panel, []
     for i, estimate in enumerate(library.estimates):
-        if estimate.metric != panel.kpi_name or estimate.channel not in panel.channels:
+        tested = estimate.channel.split(";")
+        if estimate.metric != panel.kpi_name or any(name.strip() not in panel.channels for name in tested):
             continue
         window = panel.window(estimate.start, estimate.end)
-        spent = panel.spend[:, window, panel.channels.index(estimate.channel)].sum()
+        spends = [panel.spend[:, :, panel.channels.index(name.strip())] for name in tested]
         known = estimate.kind == "geo" or (np.isfinite(estimate.spend_delta) and estimate.spend_delta > 0)
-        if (
-            known
-            and (estimate.kind == "geo" or spent > 0)
-            and panel.spend[:, :, panel.channels.index(estimate.channel)].any()
-        ):
+        in_window = estimate.kind == "geo" or all(spend[:, window].sum() > 0 for spend in spends)
+        if known and in_window and all(spend.any() for spend in spends):
             out.append(i)
     return tuple(out)
 
 
-def terms_of(job: Job) -> tuple[LiftTerm, ...]:
-    """Lift terms of the panel's KPI, in the order of `usable_lifts`."""
+def single_channel_lifts(job: Job) -> tuple[int, ...]:
+    """Those of `usable_lifts` that speak of one channel: a sum over several cannot be laid to any of them."""
+    library, _ = read_library(job.outcomes["lift"].artifact)
+    return tuple(i for i in usable_lifts(job) if ";" not in library.estimates[i].channel)
+
+
+def terms_of(job: Job, positions: Sequence[int] | None = None) -> tuple[LiftTerm, ...]:
+    """Lift terms of the panel's KPI at these positions of the library, in their order (None: `usable_lifts`)."""
     library, spends = read_library(job.outcomes["lift"].artifact)
-    chosen = only(library, np.array(usable_lifts(job), dtype=int))
+    used = usable_lifts(job) if positions is None else positions
+    chosen = only(library, np.array(used, dtype=int))
     return lift_terms(job.panel, chosen, job.experiments, spends)
 
 

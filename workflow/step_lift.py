@@ -15,7 +15,7 @@ from contracts.release import Release
 from lift.iroas import iroas
 from lift.library import build_library, trial_reading
 from lift.looks import LooksReading, look_number, read_looks
-from lift.spend import spend_delta
+from lift.spend import counterfactual_spend
 from lift.trials import TrialReading
 from workflow import lift_pages
 from workflow.artifacts import Artifact, Draft, digest_of, file_hash, replace_text
@@ -86,7 +86,7 @@ def _build(job: Job, draft: Draft, report: Report) -> Made:
     arrays = {"covariance": library.covariance}
     for e in chosen:
         if e.kind == "geo":
-            arrays[f"counterfactual.{e.name}"] = spend_delta(e, job.panel, exclude=chosen).counterfactual
+            arrays[f"counterfactual.{e.name}"] = counterfactual_spend(e, job.panel, exclude=chosen)
     write_arrays(arrays, draft.path("arrays.npz"))
     write_frame(_view_rows(library, users, looks), draft.path("v_lift.parquet"))
     made = lift_pages.readouts(job, chosen, library, trial_releases(job), users, looks)

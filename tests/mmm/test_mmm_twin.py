@@ -60,7 +60,8 @@ def _both(design: Design, spec: ModelSpec) -> tuple[float, float]:
     names = [v.name for v in twin.free_RVs]
     point = twin.initial_point()
     shapes = [np.shape(point[n]) for n in names]
-    value, gradient = twin.compile_logp(), twin.compile_dlogp()
+    # few evaluations: compiling would take longer than it saves
+    value, gradient = twin.compile_logp(mode="FAST_COMPILE"), twin.compile_dlogp(mode="FAST_COMPILE")
 
     def at(b: np.ndarray) -> dict[str, np.ndarray]:
         cuts = np.cumsum([int(np.prod(s)) for s in shapes])[:-1]
