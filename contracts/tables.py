@@ -259,6 +259,18 @@ VIEWS: tuple[View, ...] = (
         _SCENARIO_ID,
     ),
     _view(
+        "v_forecast",
+        "scenario × week × scope",
+        ("scenario", "period_start", "scope"),
+        Column("scenario", "VARCHAR", "", "'current' or 'recommended'"),
+        Column("period_start", "DATE", "", "first day of the week"),
+        Column("scope", "VARCHAR", "", "'week', or 'to_date': from the start of the plan to the end of that week"),
+        *_interval("KPI units", "KPI as it will be released, its noise included"),
+        Column("demand", "DOUBLE", "KPI units", "expected without paid media"),
+        Column("carried_in", "DOUBLE", "KPI units", "expected from spend before the plan"),
+        Column("plan", "DOUBLE", "KPI units", "expected from the plan's spend"),
+    ),
+    _view(
         "v_next_tests",
         "candidate test",
         ("test",),

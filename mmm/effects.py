@@ -6,6 +6,7 @@ people and scaled back for clipping by the panel's factor, with its uncertainty.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -116,6 +117,20 @@ def total_draws(panel: Panel, posterior: Posterior, structural_sd: float = 0.0) 
         if channel in posterior.channels:
             out[:, i] = effect[:, posterior.channels.index(channel)]
     return out
+
+
+def geo_total_draws(panel: Panel, spec: ModelSpec, posterior: Posterior) -> np.ndarray:
+    """Incremental KPI by geo and channel over all periods, (D, G, C) in the order of the posterior's channels, without
+    structural uncertainty and not scaled back: what convergence of the published totals is judged on."""
+    design, everything = build_design(panel, spec), np.arange(posterior.draws)
+
+    def share(data: dict[str, Any], params: Params) -> Any:
+        whole = dataclasses.replace(design, **data)
+        return jax.lax.map(lambda p: media_response(whole, p).unit.sum(axis=1), params)
+
+    with jax.enable_x64(True):
+        by_geo = jax.device_get(jax.jit(share)({"past": design.past}, thinned_params(posterior, everything)))
+    return posterior.flat("theta")[:, None, :] * np.asarray(by_geo) * (1.0 + posterior.deviations())
 
 
 def lift_draws(panel: Panel, spec: ModelSpec, posterior: Posterior, terms: Sequence[LiftTerm]) -> np.ndarray:

@@ -28,10 +28,10 @@ from privacy import contract, identity, scan
 from privacy.identifiers import refuse_identifiers
 from privacy.identity import IdKey
 from privacy.inputs import FileSet, PeopleInputs, Question
-from privacy.people import Crowd, show
+from privacy.people import Crowd, DuckEngine
 from privacy.quarantine import Rejects, finish
 from privacy.rawzone import DEFAULT_DAYS, RawZone
-from privacy.settle import STORED, settle
+from privacy.settle import settle
 from privacy.sources import (
     Source,
     check_mapping,
@@ -40,7 +40,6 @@ from privacy.sources import (
     estimated_rows,
     expand,
     open_source,
-    query,
     unreadable,
 )
 from privacy.spark import spark_engine
@@ -67,6 +66,7 @@ class LoadSettings:
     forgotten: frozenset[str] = frozenset()  # keyed hashes of ids whose rows are not to be read (privacy.forget)
     part_rows: int = PART_ROWS
     engine: EngineName = "duckdb"
+    keyed: bool = True  # does a measure order cells by the keyed hash of their person (privacy.vectors.keyed)?
 
     def __post_init__(self) -> None:
         if self.now.tzinfo is None:
@@ -112,9 +112,12 @@ def load_people(inputs: PeopleInputs, question: Question, settings: LoadSettings
         _finish(load, events, assignments)
         with ExitStack() as stack:
             engine_of = stack.enter_context(spark_engine(settings.raw_dir)) if settings.engine == "spark" else None
-            if engine_of is not None and parts == 1:
-                engine_of.show({name: query(con, f"FROM t_{name}").to_arrow_table() for name in STORED})
-            yield Crowd(con, spool, parts, inputs.conversion_is_touch, version, engine_of)
+            crowd = Crowd(
+                con, engine_of or DuckEngine(con), spool, parts, inputs.conversion_is_touch, version, settings.keyed
+            )
+            if parts == 1:
+                crowd.show(0)
+            yield crowd
     except duckdb.OutOfMemoryException as error:
         raise WorkspaceError(
             "the events do not fit into this machine's memory; split the calendar or use a larger machine."
@@ -246,20 +249,18 @@ def _send(load: _Load, rejects: Rejects, number: int, source: Source, statement:
 
 
 def _settle(load: _Load) -> None:
-    """Settles each partition; with more than one, its tables wait sealed until a measure asks for them."""
-    inputs, con, spool = load.inputs, load.con, load.spool
-    now_us = scan.micros_of(load.settings.now)
+    """Settles each partition; its tables wait, sealed when there are more than one, until a measure asks for them."""
+    spool = load.spool
     for part in range(load.route.parts):
         events, assignments = (spool.read(f"{name} {part}") for name in ("events", "assignments"))
         for name in ("events", "assignments"):
             spool.drop(f"{name} {part}")
-        settle(con, events, assignments, consent_assumed=inputs.consent_assumed, now_us=now_us)
-        if load.route.parts > 1:
-            for name in STORED:
-                spool.append(f"t_{name} {part}", query(con, f"FROM t_{name}").to_arrow_table())
-                con.execute(f"DROP TABLE t_{name}")
-    if load.route.parts == 1:
-        show(con)
+        tables = settle(
+            load.con, events, assignments, consent_assumed=load.inputs.consent_assumed,
+            now_us=scan.micros_of(load.settings.now), keyed=load.settings.keyed,
+        )  # fmt: skip
+        for name, table in tables.items():
+            spool.append(f"t_{name} {part}", table)
 
 
 def _finish(load: _Load, events: Rejects, assignments: Rejects | None) -> None:

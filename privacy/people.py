@@ -108,7 +108,8 @@ class DuckEngine:
         """See `Engine`."""
         for name, table in tables.items():
             self.con.register(f"t_{name}", table)
-        show(self.con)
+            columns = ", ".join(f"{c}::{_DUCK[kind]} AS {c}" for c, kind in SCHEMAS[name].items())
+            self.con.execute(f"CREATE OR REPLACE VIEW {name} AS SELECT {columns} FROM t_{name}")
 
     def keep(self, name: str, statement: Statement) -> None:
         """See `Engine`."""
@@ -152,7 +153,8 @@ class People:
         return out
 
 
-LOADED = ("events", "homes", "presence", "assigned", "keys")
+_DUCK = {"int64": "BIGINT", "string": "VARCHAR"}
+LOADED = ("events", "homes", "presence", "assigned")
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,32 +162,26 @@ class Crowd:
     """All people of a load, partition by partition. Every person is in one of them."""
 
     con: duckdb.DuckDBPyConnection
+    engine: Engine
     spool: Spool
     parts: int
     conversion_is_touch: bool
     identity: str = "none"  # version of the identity map behind the ids
-    engine: Engine | None = None  # DuckDB when there is none
+    keyed: bool = True  # is there a table `keys`?
 
     def each(self) -> Iterator[People]:
         """Hands out one partition at a time; the one before it is gone then."""
-        engine = self.engine or DuckEngine(self.con)
         for part in range(self.parts):
             if self.parts > 1:  # else the engine has shown the only partition since it was settled
-                engine.show({name: self._kept(name, part) for name in LOADED})
-            yield People(engine, self.conversion_is_touch)
+                self.show(part)
+            yield People(self.engine, self.conversion_is_touch)
+
+    def show(self, part: int) -> None:
+        """Puts a partition before the engine."""
+        self.engine.show({name: self._kept(name, part) for name in (*LOADED, *(["keys"] if self.keyed else []))})
 
     def _kept(self, name: str, part: int) -> pa.Table:
         table = self.spool.read(f"t_{name} {part}")
         if table is None:
             raise PrivacyError(f"partition {part} was not settled; nothing was released.")
         return table
-
-
-def show(con: duckdb.DuckDBPyConnection) -> None:
-    """Views with the schemas that the measures know, over the narrower columns (`t_...`) in which rows are kept."""
-    for name in LOADED:
-        columns = ", ".join(f"{c}::{_DUCK[kind]} AS {c}" for c, kind in SCHEMAS[name].items())
-        con.execute(f"CREATE OR REPLACE VIEW {name} AS SELECT {columns} FROM t_{name}")
-
-
-_DUCK = {"int64": "BIGINT", "string": "VARCHAR"}

@@ -313,7 +313,7 @@ def _plan(
         hashed,
         weeks,
         canonical(spec),
-        correction,
+        correction=correction,
     )
 
 

@@ -55,7 +55,7 @@ from privacy.people import Crowd, People
 from privacy.plan import SCHEMA_VERSION, release_keys, trial_part
 from privacy.policy import MEASURES, PrivacyPolicy
 from privacy.vault import SUFFIX, Vault
-from privacy.vectors import ReleasePlan, Span
+from privacy.vectors import ReleasePlan, Span, keyed
 
 Progress = Callable[[str, int, int], None]  # text, done, total
 BYTES_PER_CELL, BYTES_PER_FILE = 96, 65_536  # generous: what a file takes at most
@@ -119,7 +119,7 @@ def publish(
             ledger.check_affordable(tuple(p for p in pending if ledger.state(p.release_id) is None), grant)
             _take_room(pending, job)
             progress("reading events", len(plans) - len(pending), len(plans))
-            crowd = stack.enter_context(load_people(job.inputs, job.question, settings))
+            crowd = stack.enter_context(load_people(job.inputs, job.question, replace(settings, keyed=keyed(pending))))
             job = replace(job, identity=crowd.identity)
             maps = {plan.release_id: _other_maps(plan, job, ledger) for plan in pending}
             for plan in pending:

@@ -60,7 +60,7 @@ def _typed(source: Source, files: FileSet, columns: dict[str, str | None]) -> di
         theirs = files.columns.get(ours, ours)
         if isinstance(theirs, str) and theirs in source.native and columns.get(ours) is not None:
             plain, kind = source.native[theirs]
-            if ours == "ts":
+            if ours == "ts" and _native_time(source, files):
                 out[ours] = f"CASE WHEN {plain} IS NOT NULL THEN '' END"
             elif kind == "BOOLEAN":
                 out[ours] = plain
@@ -68,14 +68,17 @@ def _typed(source: Source, files: FileSet, columns: dict[str, str | None]) -> di
         theirs = files.columns.get(ours, ours)
         if source.numbered and isinstance(theirs, str):
             out[ours] = _clean_id(source.text[theirs], str(columns[ours]))
-    if source.native and columns.get("value") is not None:  # the contract reads the value of conversions alone
-        out["value"] = f"CASE WHEN lower({columns['event']}) = {_CONVERSION} THEN {columns['value']} END"
+    if source.numbered and columns.get("value") is not None:  # the contract reads the value of conversions alone
+        money = _native_money(source, files)
+        text = f"CASE WHEN {contract.double_micros(money)} IS NOT NULL THEN '' ELSE {columns['value']} END"
+        value = text if money else columns["value"]
+        out["value"] = f"CASE WHEN lower({columns['event']}) = {_CONVERSION} THEN {value} END"
     return out
 
 
 def _clean_id(text: str, cleaned: str) -> str:
-    """The cleaned id, without the work where there is nothing to clean: longer than 'null', and no space at an end."""
-    return f"CASE WHEN length({text}) > 4 AND ({text})[1] <> ' ' AND ({text})[-1] <> ' ' THEN {text} ELSE {cleaned} END"
+    """The cleaned id, without the work where there is nothing to clean: longer than 'null', and no space in it."""
+    return f"CASE WHEN strlen({text}) > 4 AND NOT contains({text}, ' ') THEN {text} ELSE {cleaned} END"
 
 
 def _flag(column: str, typed: str | None, source: Source) -> str:
@@ -86,7 +89,14 @@ def _flag(column: str, typed: str | None, source: Source) -> str:
 def _native_time(source: Source, files: FileSet) -> tuple[str, str] | None:
     theirs = files.columns.get("ts", "ts")
     found = source.native.get(theirs) if isinstance(theirs, str) else None
-    return found if found and found[1] != "BOOLEAN" else None
+    return found if found and found[1].startswith(("TIMESTAMP", "DATE")) else None
+
+
+def _native_money(source: Source, files: FileSet) -> str:
+    """The column of the value where the file holds it as doubles, else ''."""
+    theirs = files.columns.get("value", "value")
+    found = source.native.get(theirs) if isinstance(theirs, str) else None
+    return found[0] if found and found[1] == "DOUBLE" else ""
 
 
 def event_sql(
@@ -95,7 +105,8 @@ def event_sql(
     """Judged rows of one file. `raw` is filled later where the columns are not text (see `privacy.load`)."""
     typed = _typed(source, inputs.events, columns)
     time = _native_time(source, inputs.events)
-    extra = f", {time[0]} AS native_ts" if time else ""
+    money = _native_money(source, inputs.events)
+    extra = (f", {time[0]} AS native_ts" if time else "") + (f", {money} AS native_value" if money else "")
     raw = "NULL::VARCHAR" if source.numbered else columns_as_text(columns)
     agrees, counts = (_flag(c, typed[c], source) for c in ("consent", "valid"))
     return f"""
@@ -105,7 +116,9 @@ def event_sql(
         FROM {source.relation}
     ), read AS (
         SELECT text.*, {contract.instant(inputs.time_zone, time and ("native_ts", time[1]))} AS instant,
-            {contract.kind_case()} AS kind, {contract.amount()} AS amount, {agrees} AS agrees, {counts} AS counts,
+            {contract.kind_case()} AS kind,
+            {contract.money(money and contract.double_micros("native_value"))} AS amount,
+            {agrees} AS agrees, {counts} AS counts,
             {contract.source_case()} AS source_rank, rates.rate, geos.geo AS geo_number,
             channels.channel AS channel_number
         FROM text LEFT JOIN rates ON rates.code = upper(text.currency) LEFT JOIN geos ON geos.name = text.geo

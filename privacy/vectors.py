@@ -88,6 +88,15 @@ class ReleasePlan:
         return tuple(Charge(self.release_id, block, self.measure, self.nano) for block in self.blocks)
 
 
+def keyed(plans: tuple[ReleasePlan, ...]) -> bool:
+    """May a measure of these plans order a person's cells by the person's keyed hash?
+
+    A person has one cell of `kpi` for each week of a quarter, far fewer than are kept of anybody (`privacy.bounding`),
+    so only its form with L0 does.
+    """
+    return any(plan.measure != "kpi" or any(vector.l0 for vector in plan.vectors) for plan in plans)
+
+
 def canonical(value: Any) -> str:
     """A value as JSON: one text for one value."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, default=str)

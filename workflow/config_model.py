@@ -152,8 +152,8 @@ class Model(Curves):
 
     seed: int = 1
     chains: Annotated[int, Field(ge=1, le=16)] = 4
-    warmup: Annotated[int, Field(ge=50)] = 100
-    draws: Annotated[int, Field(ge=50)] = 750
+    warmup: Annotated[int, Field(ge=50)] = 75
+    draws: Annotated[int, Field(ge=50)] = 500
     doublings: Annotated[int, Field(ge=0, le=5)] = 3
     roi: tuple[Positive, Positive] | None = None  # mean and sd of every paid channel's return
     paid_share: Annotated[float, Field(gt=0, lt=1)] = DEFAULT.paid_share

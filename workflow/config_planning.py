@@ -66,6 +66,7 @@ class Planning(Section):
     budget_range: Annotated[list[Amount], Field(min_length=2, max_length=2)] | None = None  # free between the two
     max_change: Positive = 0.3
     objective: Objective = "mean"
+    caution: Share = 0.5  # of p10 and cvar: share of that figure in a mix with the mean (docs/benchmarks.md says why)
     unit: Literal["kpi", "revenue", "margin"] = "kpi"
     decision: Decision = "channel"
     target: float | None = None  # of objective = "probability", over the whole period

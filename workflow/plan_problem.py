@@ -68,7 +68,7 @@ def problem_for(surface: Surface, planning: Planning, objective: Mapping[str, An
                 raise ContractError(f"[planning.{where}] names {name!r}; the model knows {', '.join(known)}.")
     given: dict[str, Any] = {
         "kind": KINDS[planning.objective], "unit": planning.unit, "target": planning.target, "hurdle": planning.hurdle,
-        "tail": planning.after_horizon, "gain": planning.objective in ("p10", "cvar"),
+        "tail": planning.after_horizon, "gain": planning.objective in ("p10", "cvar"), "caution": planning.caution,
     }  # fmt: skip
     return Problem(
         surface=surface,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -24,6 +25,7 @@ from workflow.artifacts import Draft
 from workflow.codec import surface_arrays, write_arrays, write_frame
 from workflow.job import Job
 from workflow.plan_advice import ADVICE, Advice, advise
+from workflow.plan_forecast import demand_draws, forecast_rows
 from workflow.plan_problem import problem_for, surface_for, with_new_channels
 from workflow.progress import Report
 from workflow.step_fit import read_posterior, spec_of, uncalibrated_panel
@@ -91,8 +93,18 @@ def on_draws(response: DynamicResponse, at: np.ndarray, factor: np.ndarray | Non
     )
 
 
-def reconciled_response(job: Job) -> tuple[DynamicResponse, Weights, bool]:
-    """Response in time whose draws agree with the reconciled channel totals, and whether weights alone could do it."""
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """The response in time whose draws agree with the reconciled channel totals, and how it was made."""
+
+    response: DynamicResponse
+    weights: Weights
+    at: np.ndarray  # (D,) positions in the calibrated posterior
+    factor: np.ndarray | None  # (D, C) on amplitudes; None where weights alone could do it
+
+
+def reconciled_response(job: Job) -> Carried:
+    """The calibrated response on reconciled draws."""
     calibrated, pooled = job.outcomes["fit_calibrated"].artifact, job.outcomes["reconcile"].artifact
     assert calibrated is not None and pooled is not None
     panel, posterior = uncalibrated_panel(job), read_posterior(calibrated)
@@ -103,8 +115,10 @@ def reconciled_response(job: Job) -> tuple[DynamicResponse, Weights, bool]:
     totals = total_draws(panel, posterior, spec_of(job.config).structural_sd)[:, kept]
     weights = importance_weights(totals, target)
     if weights.enough and weights.pareto_k <= MAX_PARETO_K:
-        return on_draws(response, resample(weights.weights)), weights, True
-    return on_draws(response, *carry(totals, target)), weights, False
+        at = resample(weights.weights)
+        return Carried(on_draws(response, at), weights, at, None)
+    at, factor = carry(totals, target)
+    return Carried(on_draws(response, at, factor), weights, at, factor)
 
 
 def screen_response(response: DynamicResponse) -> DynamicResponse:
@@ -117,7 +131,8 @@ def screen_response(response: DynamicResponse) -> DynamicResponse:
 
 def _build(job: Job, draft: Draft, report: Report) -> Made:
     planning = job.config.planning
-    response, weights, weighted = reconciled_response(job)
+    carried = reconciled_response(job)
+    response, weights = carried.response, carried.weights
     if not response.steady.current_spend.any():
         raise NotApplicable("nothing was spent in the last weeks of the panel, so there is no plan to start from.")
     response = with_new_channels(response, planning)
@@ -132,14 +147,26 @@ def _build(job: Job, draft: Draft, report: Report) -> Made:
     write_arrays(surface_arrays(screen), draft.path("screen.npz"))
     write_arrays(surface_arrays(response), draft.path("surface.npz"))
     write_arrays({"spend": best.spend}, draft.path("recommended.npz"))
+    write_frame(_forecast(job, carried, problem, best), draft.path("v_forecast.parquet"))
     report(0.6, 1.0)
     advice = advise(job, problem, best)
     for name, frame in zip(ADVICE, (advice.next_tests, advice.loss), strict=True):
         if len(frame):
             write_frame(frame, draft.path(f"{name}.parquet"))
-    checks = [*_carried_checks(weights, weighted), *best_checks(problem, best), *_advice_checks(advice)]
+    checks = [*_carried_checks(weights, carried.factor is None), *best_checks(problem, best), *_advice_checks(advice)]
     draft.path("checks.json").write_text(json.dumps(checks, indent=1), encoding="utf-8")
     return Made(_facts(weights, best))
+
+
+def _forecast(job: Job, carried: Carried, problem: Problem, best: Best) -> pd.DataFrame:
+    """KPI over the planning period under today's spend held and under the best plan."""
+    calibrated = job.outcomes["fit_calibrated"].artifact
+    assert calibrated is not None
+    demand = demand_draws(
+        uncalibrated_panel(job), spec_of(job.config), read_posterior(calibrated), carried.response, carried.at,
+        carried.factor, problem.surface, job.config.model.seed,
+    )  # fmt: skip
+    return forecast_rows(problem.surface, {CURRENT: problem.base, RECOMMENDED: best.spend}, demand)
 
 
 def priced(screen: Surface, surface: Surface, best: Best) -> tuple[Evaluated, Evaluated]:
@@ -215,6 +242,7 @@ STEP = Step(
         "workflow.step_plan",
         "workflow.plan_problem",
         "workflow.plan_advice",
+        "workflow.plan_forecast",
     ),
     skip=_skip,
     inputs=lambda job: {"fit_calibrated": job.digest("fit_calibrated"), "reconcile": job.digest("reconcile")},

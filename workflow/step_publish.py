@@ -48,6 +48,7 @@ from workflow.views_out import (
     panel_kpi_view,
     releases_view,
     runs_view,
+    scale_back_check,
     stamped,
 )
 from workflow.warehouse import Content, build
@@ -149,12 +150,13 @@ def _response(artifacts: dict[str, Artifact]) -> DynamicResponse | None:
 
 
 def _period(job: Job, response: DynamicResponse | None) -> Period | None:
-    """The planning period of plumb.toml, as the explorer reads it; the quarter after the data where plumb.toml asks for
-    one that has begun (`plumb plan` says so)."""
+    """The planning period of plumb.toml, as the explorer reads it; that after the data where plumb.toml asks for one
+    that has begun or is off the calendar (`plumb plan` says so)."""
     if response is None:
         return None
     planning = job.config.planning
-    if planning.start is not None and planning.start <= response.last_period:
+    days = 0 if planning.start is None else (planning.start - response.last_period).days
+    if planning.start is not None and (days <= 0 or days % response.period_days):
         planning = planning.model_copy(update={"start": None})
     start, periods = period_of(response, planning)
     return Period(start, periods, assumptions_of(response, planning))
@@ -190,7 +192,7 @@ def _views(job: Job, artifacts: dict[str, Artifact]) -> dict[str, pd.DataFrame]:
         for name in ("v_scenarios", "v_scenario_cells"):
             frame = pd.read_parquet(artifacts["plan"].path(f"{name}.parquet"))
             views[name] = stamped(frame, artifacts["plan"], source, version, evidence)
-        for name in ADVICE:
+        for name in (*ADVICE, "v_forecast"):
             path = artifacts["plan"].path(f"{name}.parquet")
             if path.is_file():
                 views[name] = stamped(pd.read_parquet(path), artifacts["plan"], source, version, evidence)
@@ -231,6 +233,8 @@ def _effects_now(job: Job, artifacts: dict[str, Artifact], history: pd.DataFrame
 def _checks(job: Job, artifacts: dict[str, Artifact]) -> pd.DataFrame:
     frames = [input_checks(artifacts["check"])] if "check" in artifacts else []
     frames.append(diagnostics_checks(job.releases))
+    if job.has_kpi and not job.panel_door:
+        frames.append(scale_back_check(job.panel))
     frames += [left_out_checks(artifacts[step]) for step in ("release", "lift", "credit") if step in artifacts]
     if "credit" in artifacts:
         frames += [gap_checks(artifacts["credit"]), parity_checks(published_credits(job, artifacts))]

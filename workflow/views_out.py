@@ -193,6 +193,18 @@ def diagnostics_checks(releases: Sequence[Release]) -> pd.DataFrame:
     return _checks(rows)
 
 
+def scale_back_check(panel: Panel) -> pd.DataFrame:
+    """One row of v_checks: the factor by which estimates are scaled for what the bounds clipped, never silent."""
+    mean, sd = panel.scale_back
+    text = (
+        f"estimates are scaled by {mean:.3f} (sd {sd:.3f}, drawn with each) for what the bounds clipped: the released "
+        "clipped mass, spread evenly by assumption (docs/decisions/0043)"
+        if sd > 0
+        else "nothing is scaled back: no clipped mass is released, or the noise hides the total"
+    )
+    return _checks([_check("scaled back for clipping", panel.kpi_name, "pass", mean, None, text)])
+
+
 # name, part, whole: noisy shares of people
 SHARES = (("consent rate", "consenting", "people"), ("invalid share", "invalid_people", "consenting"))
 

@@ -12,7 +12,7 @@ from mmm_worlds import lift_term, make_panel
 from scipy.linalg import block_diag
 from scipy.stats import multivariate_normal
 
-from mmm.collapse import draw_linear, log_density
+from mmm.collapse import draw_linear, left_out, log_density
 from mmm.design import Design, build_design
 from mmm.media import Params, media_response
 from mmm.spec import ModelSpec
@@ -182,3 +182,35 @@ def test_deviations_sum_to_zero_in_every_draw(setup):
         local, _ = draw_linear(design, params, jax.random.key(4))
     z = np.asarray(local)[:, -design.shape[2] :]
     assert np.allclose((unit * z).sum(axis=0), 0.0, atol=1e-9)
+
+
+def test_scalar_gradients_equal_finite_differences(setup):
+    design, params = setup
+    with jax.enable_x64(True):
+        gradient = jax.grad(lambda p: log_density(design, p))(params)
+        for name in ("shock_sd", "shock_correlation", "trend_sd", "geo_trend_sd"):
+            value, step = getattr(params, name), 1e-6
+            up, down = (float(log_density(design, params._replace(**{name: value + s}))) for s in (step, -step))
+            assert float(getattr(gradient, name)) == pytest.approx((up - down) / (2 * step), rel=1e-4), name
+        value = params.lift_precision
+        up, down = (
+            float(log_density(design, params._replace(lift_precision=value.at[1].add(s)))) for s in (1e-5, -1e-5)
+        )
+        assert float(gradient.lift_precision[1]) == pytest.approx((up - down) / 2e-5, rel=1e-4)
+
+
+def test_left_out_cells_equal_the_dense_conditional(setup):
+    design, params = setup
+    obs, mean, rows, var, noise = _dense(design, params)
+    full = rows @ var @ rows.T + noise
+    precision = np.linalg.inv(full)
+    cells = int(design.observed.sum())
+    expected = obs - (precision @ (obs - mean)) / np.diag(precision)
+    with jax.enable_x64(True):
+        found, sd = (np.asarray(a)[design.observed] for a in left_out(design, params))
+    assert np.allclose(found, expected[:cells], atol=1e-8)
+    assert np.allclose(sd, 1 / np.sqrt(np.diag(precision)[:cells]), rtol=1e-7)
+    one = 7  # and by the definition, once: the cell's distribution given all other rows
+    others = np.arange(len(obs)) != one
+    weight = np.linalg.solve(full[np.ix_(others, others)], full[others, one])
+    assert found[one] == pytest.approx(mean[one] + weight @ (obs - mean)[others], rel=1e-8)

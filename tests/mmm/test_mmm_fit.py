@@ -16,12 +16,14 @@ from mmm.effects import (
     channel_effects,
     contributions,
     fitted,
+    geo_total_draws,
     lift_draws,
     response_curves,
     steady_response,
     total_draws,
 )
 from mmm.fit import RunFlags, fit
+from mmm.health import health
 from mmm.posterior import Posterior
 from mmm.saturation import Hill
 from mmm.spec import ChannelSpec, EffectPrior, ModelSpec
@@ -237,3 +239,34 @@ def test_structural_uncertainty_widens_and_keeps_the_mean(world):
     ratio = np.log(blurred / plain)
     assert ratio.std(axis=0) == pytest.approx(0.25, rel=0.15)  # 600 draws: 5 standard errors
     assert blurred.mean(axis=0) == pytest.approx(plain.mean(axis=0), rel=0.06)
+
+
+def test_health_names_every_channel_and_geo_and_speaks_in_sentences(world):
+    panel, _, terms, result, _ = world
+    checks = health(panel, build_design(panel, SPEC, terms), result.posterior)
+    kinds = {c.name for c in checks}
+    assert {"elpd", "predictive_coverage", "residual_autocorrelation", "contraction", "curve_reach", "units"} <= kinds
+    assert {c.subject for c in checks if c.name == "predictive_coverage"} == set(panel.geos)
+    assert {c.subject for c in checks if c.name == "contraction"} == set(panel.channels)
+    assert all(c.text and c.status in ("pass", "warn") for c in checks)
+    cover = [c.value for c in checks if c.name == "predictive_coverage"]
+    assert 0.8 < np.mean(cover) < 0.98  # 240 cells at 90 %: five standard errors
+    thousands = dataclasses.replace(panel, spend=panel.spend * 1000)
+    assert [c.status for c in health(thousands, build_design(panel, SPEC), result.posterior) if c.name == "units"] == [
+        "warn"
+    ]
+
+
+def test_geo_totals_add_up_to_the_channel_total(world):
+    panel, _, _, result, _ = world
+    by_geo = geo_total_draws(panel, SPEC, result.posterior)
+    assert by_geo.shape == (600, 4, 2)
+    assert np.allclose(by_geo.sum(axis=1), result.posterior.flat("theta"))
+
+
+def test_a_refresh_begins_where_the_last_fit_learned_to_walk(world):
+    panel, _, terms, result, _ = world
+    again = fit(panel, SPEC, terms, seed=8, flags=dataclasses.replace(FLAGS, draws=100), start=result.start)
+    assert again.posterior.params["theta"].shape[:2] == (2, 100)
+    gap = np.log(again.posterior.flat("theta")).mean(0) - np.log(result.posterior.flat("theta")).mean(0)
+    assert np.abs(gap).max() < 0.15  # Monte Carlo error only: sd 0.2 of the log total, at least 60 effective draws

@@ -89,8 +89,14 @@ def test_a_correction_is_charged_once_and_read_in_place_of_the_first(work: Path,
     assert len(old) == 3 and set(old["superseded_by"]) == {fixed.release_id}
     assert (told[told["release_id"] != fixed.release_id]["superseded_by"] == fixed.release_id).sum() == 3
     with duckdb.connect(str(work / "warehouse.duckdb"), read_only=True) as con:
+        scaled = con.execute(
+            "SELECT value, text FROM v_checks WHERE check_name = 'scaled back for clipping'"
+        ).fetchall()
         paid = con.execute("SELECT release_id FROM v_charges WHERE paid_by = 'reserve'").fetchall()
     assert paid == [(fixed.release_id,)]
+    assert (
+        scaled[0][0] == pytest.approx(job.panel.scale_back[0]) and f"(sd {job.panel.scale_back[1]:.3f}" in scaled[0][1]
+    )
 
     code, budget = plumb("budget", work)
     reserve = next(m for m in budget["blocks"][-1]["measures"] if m["measure"] == "reserve")
