@@ -14,18 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
-import numpy as np
 import pandas as pd
 
-from contracts.errors import ContractError, WorkspaceError
+from app.draws import DRAW_TYPES, PERIOD_KEY, RECENT_TYPES, RESPONSE_KEY, Tables, from_tables, surface_of
+from contracts.errors import WorkspaceError
 from contracts.response import SteadyResponse
 from contracts.tables import BY_NAME
+from planning.surface import Surface
 
 ENV = "PLUMB_WAREHOUSE"
-DRAW_COLUMNS = (
-    "channel", "geo", "draw", "weight", "amplitude", "half_saturation", "slope", "unit", "current_spend",
-    "observed_max",
-)  # fmt: skip
 # v_effects holds a row per geo and week as well; the screens read the two scopes that they show.
 _FILTERS = {"v_effects": "WHERE scope IN ('total', 'week')", "v_effects_history": "WHERE scope = 'total'"}
 _VIEWS = (
@@ -71,7 +68,13 @@ class Snapshot:
     comments: pd.DataFrame
     approvals: pd.DataFrame
     effects_history: pd.DataFrame  # scope 'total'
-    response: SteadyResponse | None  # None when no model has been fitted
+    surface: Surface | None  # what any plan of the planning period brings; None when no model has been fitted
+    period: str = ""  # the planning period and its assumptions, as `meta` holds them
+
+    @property
+    def response(self) -> SteadyResponse | None:
+        """The steady curves of the surface's draws."""
+        return None if self.surface is None else self.surface.response.steady
 
     @property
     def empty(self) -> bool:
@@ -105,9 +108,20 @@ def load(path: Path) -> Snapshot:
     with opened(path) as (con, _):
         frames = {name: _read_view(con, path, name) for name in _VIEWS}
         meta = _read_meta(con, path)
-        draws = _query(con, path, f"SELECT {', '.join(DRAW_COLUMNS)} FROM response_draws")
+        surface, period = _surface(con, path)
     fields = {name.removeprefix("v_"): frame for name, frame in frames.items()}
-    return Snapshot(meta=meta, response=None if draws.empty else response(draws), **fields)
+    return Snapshot(meta=meta, surface=surface, period=period, **fields)
+
+
+def draw_tables(con: duckdb.DuckDBPyConnection) -> tuple[Tables, str]:
+    """The tables of the response in an open file, and its planning period (JSON, '' for none). Raises duckdb.Error."""
+    found = {
+        name: con.execute(f"SELECT {', '.join(types)} FROM {name}").df()
+        for name, types in (("response_draws", DRAW_TYPES), ("response_recent", RECENT_TYPES))
+    }
+    meta = dict(con.execute("SELECT key, value FROM meta").fetchall())
+    facts, period = (str(meta.get(key) or "") for key in (RESPONSE_KEY, PERIOD_KEY))
+    return Tables(found["response_draws"], found["response_recent"], facts), period
 
 
 def load_meta(path: Path) -> Meta:
@@ -147,29 +161,13 @@ def opened(path: Path) -> Iterator[tuple[duckdb.DuckDBPyConnection, str]]:
         con.close()
 
 
-def response(draws: pd.DataFrame) -> SteadyResponse:
-    """Steady response from the rows of `response_draws` (one per channel × geo × draw).
-
-    Raises ContractError when a channel × geo × draw is missing or double.
-    """
-    channels, geos = (tuple(sorted(draws[k].unique())) for k in ("channel", "geo"))
-    order = draws.sort_values(["draw", "geo", "channel"])
-    shape = (order["draw"].nunique(), len(geos), len(channels))
-    if len(order) != np.prod(shape) or order.duplicated(["draw", "geo", "channel"]).any():
-        raise ContractError(f"response_draws must hold one row per draw, geo and channel {shape}; got {len(order)}.")
-    cube = {k: order[k].to_numpy(dtype=float).reshape(shape) for k in DRAW_COLUMNS[3:]}
-    weights = cube["weight"][:, 0, 0]
-    return SteadyResponse(
-        channels=channels,
-        geos=geos,
-        amplitude=cube["amplitude"],
-        unit=cube["unit"][0],
-        half_saturation=cube["half_saturation"][:, 0],
-        slope=cube["slope"][:, 0],
-        current_spend=cube["current_spend"][0],
-        observed_max=cube["observed_max"][0, 0],
-        weights=weights / weights.sum(),
-    )
+def _surface(con: duckdb.DuckDBPyConnection, path: Path) -> tuple[Surface | None, str]:
+    try:
+        tables, period = draw_tables(con)
+    except duckdb.Error as e:
+        raise _other_version(path, e) from e
+    response = from_tables(tables)
+    return (None if response is None else surface_of(response, period)), period
 
 
 def latest(frame: pd.DataFrame, view: str) -> pd.DataFrame:
@@ -196,9 +194,13 @@ def _query(con: duckdb.DuckDBPyConnection, path: Path, sql: str) -> pd.DataFrame
     try:
         return con.execute(sql).df()
     except duckdb.Error as e:
-        raise WorkspaceError(
-            f"{path} was made by another version of Plumbline ({_first_line(e)}); run `plumb run` to rebuild it."
-        ) from e
+        raise _other_version(path, e) from e
+
+
+def _other_version(path: Path, error: Exception) -> WorkspaceError:
+    return WorkspaceError(
+        f"{path} was made by another version of Plumbline ({_first_line(error)}); run `plumb run` to rebuild it."
+    )
 
 
 def _first_line(error: Exception) -> str:

@@ -22,7 +22,7 @@ from workflow.job import Job
 from workflow.panel_build import kpi_rows
 from workflow.progress import Report
 from workflow.step_credit import read_credits
-from workflow.step_fit import read_posterior, spec_of, terms_of, uncalibrated_panel, usable_lifts
+from workflow.step_fit import read_posterior, single_channel_lifts, spec_of, terms_of, uncalibrated_panel
 from workflow.step_lift import library_digest, only, read_library, release_hashes
 from workflow.steps import Made, Step
 
@@ -85,13 +85,14 @@ def pool_inputs(job: Job) -> PoolInputs:
     """All evidence of this job about the panel's period. Raises ContractError when one piece would count twice."""
     panel, channels = job.panel, paid_channels(job.panel)
     library, _ = read_library(job.outcomes["lift"].artifact)
-    lifts = only(library, np.array(usable_lifts(job), dtype=int))
+    pooled = single_channel_lifts(job)
+    lifts = only(library, np.array(pooled, dtype=int))
     artifact = job.outcomes["fit_uncalibrated"].artifact
     assert artifact is not None
     masked, posterior = uncalibrated_panel(job), read_posterior(artifact)
     keep = [panel.channels.index(c) for c in channels]
     totals = total_draws(masked, posterior)[:, keep]
-    rows, lifted = one_signed(lift_draws(masked, spec_of(job.config), posterior, terms_of(job)))
+    rows, lifted = one_signed(lift_draws(masked, spec_of(job.config), posterior, terms_of(job, pooled)))
     mmm = MmmEvidence(channels, totals[rows], lifted[rows], panel.evidence_ids)
     start, end = period(panel)
     total, sd = kpi_total(job)
@@ -129,7 +130,7 @@ def _build(job: Job, draft: Draft, report: Report) -> Made:
 def _evidence(job: Job) -> list[str]:
     ids = set(job.panel.evidence_ids)
     library, _ = read_library(job.outcomes["lift"].artifact)
-    ids |= {i for k in usable_lifts(job) for i in library.estimates[k].evidence_ids}
+    ids |= {i for k in single_channel_lifts(job) for i in library.estimates[k].evidence_ids}
     ids |= {i for c in read_credits(job.outcomes["credit"].artifact) for i in c.evidence_ids}
     return sorted(ids)
 

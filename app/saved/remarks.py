@@ -52,6 +52,18 @@ class Approval:
 
 
 @dataclass(frozen=True, slots=True)
+class OfRecord:
+    """Which version of which scenario the money follows since when."""
+
+    id: str
+    scenario_id: str
+    version: int
+    reason: str
+    author: str
+    set_at: str  # UTC
+
+
+@dataclass(frozen=True, slots=True)
 class Token:
     """A key to the figures for a program. The secret itself is nowhere."""
 
@@ -119,6 +131,35 @@ def approvals(con: sqlite3.Connection, scenario_id: str | None = None) -> tuple[
     """Decisions, oldest first; on one scenario, or all."""
     sql = "SELECT * FROM approvals WHERE :id IS NULL OR scenario_id = :id ORDER BY decided_at, rowid"
     return tuple(Approval(**dict(row)) for row in con.execute(sql, {"id": scenario_id}))
+
+
+def record(con: sqlite3.Connection, scenario_id: str, version: int, reason: str, author: str) -> OfRecord:
+    """Makes the newest version of a scenario the plan of record; the earlier one stays in the file.
+
+    Raises ContractError unless the last decision on that version was a yes.
+    """
+    reason = clean_text(reason, "the reason")
+    head = con.execute("SELECT * FROM scenarios WHERE id = ? AND status = 'saved'", (scenario_id,)).fetchone()
+    if head is None:
+        raise ContractError(f"there is no saved scenario {scenario_id!r}; nothing was saved.")
+    said = [a for a in approvals(con, scenario_id) if a.version == version]
+    if head["version"] != version or not said or said[-1].decision != "approved":
+        raise ContractError(
+            f"version {version} of scenario {head['name']!r} is not approved, or not the newest ({head['version']}); "
+            "only an approved plan can be the plan of record. Nothing was saved."
+        )
+    new = OfRecord(_id("pr"), scenario_id, version, reason, clean_author(author), utc_now())
+    con.execute(
+        "INSERT INTO plans_of_record VALUES (?, ?, ?, ?, ?, ?)",
+        (new.id, scenario_id, version, reason, new.author, new.set_at),
+    )
+    return new
+
+
+def of_record(con: sqlite3.Connection) -> OfRecord | None:
+    """The plan of record now; None before there was one."""
+    row = con.execute("SELECT * FROM plans_of_record ORDER BY rowid DESC LIMIT 1").fetchone()
+    return None if row is None else OfRecord(**dict(row))
 
 
 def create_token(

@@ -97,7 +97,7 @@ def test_a_newer_file_is_refused_unchanged(tmp_path: Path) -> None:
     path = tmp_path / "state.sqlite"
     with raw(path) as con:
         con.execute("PRAGMA user_version = 99")
-    refused = pytest.raises(WorkspaceError, match="newer Plumbline \\(schema 99, this one knows 4\\)")
+    refused = pytest.raises(WorkspaceError, match="newer Plumbline \\(schema 99, this one knows 5\\)")
     with refused, database.writing(path):
         pass
     assert tables(path) == set()
