@@ -16,6 +16,7 @@ from contracts.panel import OTHER_GEO, UNATTRIBUTED
 from workflow.config_base import Name, Section, Share
 from workflow.config_errors import sentence
 from workflow.config_privacy import Privacy
+from workflow.config_reconcile import Reconcile
 
 CreditModel = Literal["last_touch", "first_touch", "linear", "position_based", "markov", "shapley", "shapley_rate"]
 Family = Literal["prospecting", "retargeting", "brand_search", "affiliate", "email", "offline", "other"]
@@ -221,6 +222,7 @@ class Config(Section):
     experiments: dict[str, ExperimentDesign] = {}
     model: Model = Model()
     attribution: Attribution = Attribution()
+    reconcile: Reconcile = Reconcile()
     planning: Planning = Planning()
 
     @field_validator("channels")

@@ -28,6 +28,7 @@ from workflow.credit_views import credit_history, credit_view, parity_checks, pa
 from workflow.job import Job
 from workflow.progress import Report
 from workflow.step_fit import model_version
+from workflow.step_reconcile import VIEWS as POOL_VIEWS
 from workflow.step_reconcile import health_checks
 from workflow.step_release import charges_view
 from workflow.steps import Made, Step
@@ -154,8 +155,8 @@ def _views(job: Job, artifacts: dict[str, Artifact]) -> dict[str, pd.DataFrame]:
         views["v_levels"] = levels_view(job.releases, artifacts["release"])
     views["v_effects_history"] = effects_history(job, artifacts)
     views["v_effects"] = _effects_now(job, artifacts, views["v_effects_history"])
-    for step, name in (("lift", "v_lift"), ("reconcile", "v_incrementality")):
-        if step in artifacts:
+    for step, name in (("lift", "v_lift"), *(("reconcile", view) for view in POOL_VIEWS)):
+        if step in artifacts and artifacts[step].path(f"{name}.parquet").is_file():
             frame = pd.read_parquet(artifacts[step].path(f"{name}.parquet"))
             views[name] = stamped(frame, artifacts[step], source, version if step == "reconcile" else "", None)
     if credits := published_credits(job, artifacts):
