@@ -22,6 +22,7 @@ from app.saved.frames import DIGEST_KEY, State, read_state, saved_digest, views,
 from app.saved.publish import current_response_id, published_digest
 from contracts.errors import WorkspaceError
 from contracts.tables import BY_NAME
+from workflow import factor_files
 from workflow.artifacts import Artifact, Draft, file_hash, find, replace_text
 from workflow.codec import read_arrays, response_of
 from workflow.credit_views import credit_history, credit_view, parity_checks, parity_view
@@ -114,6 +115,7 @@ def _build(job: Job, draft: Draft, report: Report) -> Made:
         saved = read_state(job.workspace.saved_state)
         content = Content(with_saved(made, views(saved, draws)), response, _meta(job, artifacts, saved))
         build(job.workspace.warehouse, job.workspace.tables, content)
+        factor_files.write(job.workspace.root, made.get("v_incrementality"), job.config.reconcile.factor_valid_weeks)
     keep: dict[str, Any] = {step: a.key for step, a in artifacts.items()}
     keep |= {"publish": draft.key, "fits": _ever(job, artifacts, "fits", "fit_calibrated")}
     keep |= {"credits": _ever(job, artifacts, "credits", "credit")}
@@ -297,10 +299,11 @@ STEP = Step(
         "workflow.views_out",
         "workflow.warehouse",
         "workflow.credit_views",
+        "workflow.factor_files",
     ),
     skip=lambda job: "",
     inputs=_inputs,
-    settings=lambda job: job.config.part("project", "privacy", "model"),
+    settings=lambda job: job.config.part("project", "privacy", "model", "reconcile"),
     build=_build,
     valid=_published,
 )
