@@ -66,7 +66,8 @@ def sources(s: Snapshot, channel: str, period: Period) -> pd.DataFrame:
 
 def factors(s: Snapshot, period: Period) -> pd.DataFrame:
     """Rows of `v_incrementality` in the period, sorted; mean is NaN where the factor must not be printed."""
-    rows = s.incrementality[s.incrementality["period_start"] == period.start]
+    held = s.incrementality
+    rows = held[(held["period_start"] == period.start) & (held["period_end"] == period.end)]
     return rows.sort_values(["channel", "model"]).reset_index(drop=True)
 
 

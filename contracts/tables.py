@@ -95,6 +95,22 @@ _CREDIT_COLUMNS: tuple[Column | tuple[Column, ...], ...] = (
     Column("roas_p05", "DOUBLE", "currency per currency", "5 % quantile"),
     Column("roas_p95", "DOUBLE", "currency per currency", "95 % quantile"),
 )
+_WEIGHTS = (
+    Column("weight_lift", "DOUBLE", "share", "part of the precision that comes from lift tests"),
+    Column("weight_mmm", "DOUBLE", "share", "part that comes from the model"),
+    Column("weight_credit", "DOUBLE", "share", "part that comes from attribution"),
+    Column("weight_family", "DOUBLE", "share", "part borrowed from the channel's family and the pool's priors"),
+)
+
+
+def _returns(name: str, meaning: str) -> tuple[Column, ...]:
+    unit = "KPI units per currency"
+    return (
+        Column(name, "DOUBLE", unit, f"{meaning}, expected"),
+        *(Column(f"{name}_p{q}", "DOUBLE", unit, f"{q} % quantile") for q in (10, 50, 90)),
+    )
+
+
 _SCENARIO_ID = (
     Column("scenario_id", "VARCHAR", "", "id of a scenario that a person saved; '' for one that `plumb plan` made"),
     Column("version", "INTEGER", "", "saved version, counted from 1; 0 for a scenario that `plumb plan` made"),
@@ -211,8 +227,8 @@ VIEWS: tuple[View, ...] = (
     ),
     _view(
         "v_incrementality",
-        "channel × credit model × period",
-        ("channel", "model", "period_start"),
+        "channel × credit model × period: the whole stretch, and each quarter",
+        ("channel", "model", "period_start", "period_end"),
         _CHANNEL,
         Column("model", "VARCHAR", "", "credit model"),
         _PERIOD,
@@ -221,10 +237,67 @@ VIEWS: tuple[View, ...] = (
         Column("incremental_p05", "DOUBLE", "KPI units", "5 % quantile"),
         Column("incremental_p95", "DOUBLE", "KPI units", "95 % quantile"),
         Column("credited", "DOUBLE", "KPI units", "credit given by the model, expected"),
-        Column("weight_lift", "DOUBLE", "share", "part of the precision that comes from lift tests"),
-        Column("weight_mmm", "DOUBLE", "share", "part that comes from the uncalibrated MMM"),
-        Column("weight_credit", "DOUBLE", "share", "part that comes from attribution"),
+        *_WEIGHTS,
         Column("flag", "VARCHAR", "", "'' or why the sources disagree"),
+    ),
+    _view(
+        "v_reconciled",
+        "channel × period: the whole stretch, and each quarter",
+        ("channel", "period_start", "period_end"),
+        _CHANNEL,
+        _PERIOD,
+        *_interval("KPI units", "reconciled incremental outcome"),
+        Column("spend", "DOUBLE", "currency", "spend of the channel in the period"),
+        *_returns("iroas", "incremental outcome ÷ spend"),
+        *_returns("mroas", "outcome of the next unit of spend: iROAS × (1 + kappa)"),
+        *_WEIGHTS,
+        Column(
+            "borrowed", "BOOLEAN", "", "true where more than a quarter of the precision comes from family and priors"
+        ),
+        Column("severity", "VARCHAR", "", "worst conflict of the channel: '', 'amber' (|z| > 2) or 'red' (|z| > 3)"),
+        Column("flag", "VARCHAR", "", "'' or why the sources disagree"),
+    ),
+    _view(
+        "v_conflicts",
+        "channel × source × subject",
+        ("channel", "source", "subject"),
+        _CHANNEL,
+        Column("source", "VARCHAR", "", "'lift', 'mmm', 'credit', or 'sign' (a test against 'more spend brings more')"),
+        Column("subject", "VARCHAR", "", "experiment, 'mmm', or the source of the credit"),
+        Column("z", "DOUBLE", "", "normal score against everything else; > 0: it shows more effect than the rest"),
+        Column("severity", "VARCHAR", "", "'', 'amber' (|z| > 2) or 'red' (|z| > 3)"),
+        Column(
+            "p_sign", "DOUBLE", "share", "probability from the test alone that more spend brings less; rows of 'sign'"
+        ),
+        Column("text", "VARCHAR", "", "one sentence; '' where there is no conflict"),
+        Column("reasons", "VARCHAR", "", "what can explain it, joined by '; ': window, estimand, range, incident, ..."),
+        Column("widened", "BOOLEAN", "", "true where the channel's answer was widened because of a red conflict"),
+    ),
+    _view(
+        "v_pool_scores",
+        "source × experiment that it had not seen",
+        ("source", "experiment"),
+        Column("source", "VARCHAR", "", "'mmm', 'pool' (everything but the test), or a credit model at face value"),
+        Column("experiment", "VARCHAR", "", "experiment"),
+        _CHANNEL,
+        Column("quarter", "VARCHAR", "", "calendar quarter in which the test ended"),
+        Column("predicted", "DOUBLE", "KPI units", "median of the predicted effect of the test"),
+        Column("p05", "DOUBLE", "KPI units", "5 % quantile of what the test was expected to show"),
+        Column("p95", "DOUBLE", "KPI units", "95 % quantile"),
+        Column("observed", "DOUBLE", "KPI units", "what it showed"),
+        Column("std_error", "DOUBLE", "KPI units", "its standard error"),
+        Column("covered", "BOOLEAN", "", "true where the 90 % interval held it"),
+        Column("log_score", "DOUBLE", "nats", "log predictive density at what it showed; compare within one test"),
+    ),
+    _view(
+        "v_pool_priors",
+        "prior of the pool",
+        ("name",),
+        Column("name", "VARCHAR", "", "key under [reconcile.priors] in plumb.toml"),
+        Column("value", "DOUBLE", "as unit", "value in force"),
+        Column("unit", "VARCHAR", "", "'log': on the log scale; 'share': of the figure it belongs to"),
+        Column("meaning", "VARCHAR", "", "what it says"),
+        Column("changed", "BOOLEAN", "", "true where plumb.toml changed the default"),
     ),
     _view(
         "v_scenarios",

@@ -1,208 +1,175 @@
 """Who decides: weight of each source, and how far a source lies from what the others predict.
 
-Every source is written as least squares at a point theta = (log I, log q, level, family, channel bias): residual r,
-Jacobian J, precision W, so that its part of the information is H_s = J' W J and H = sum H_s. Student-t terms enter
-with their iterated weight (dof + 1) / (dof + z²), so an outlier weighs little. Then, with v = H⁻¹ e_c,
+Every source is least squares at the posterior mean: residuals r, Jacobian J, weights W, so that its information is
+H_s = J' W J and H = sum H_s. Student-t terms enter with their iterated weight (dof + 1) / (dof + r²), so an outlier
+weighs little. With a the gradient of log I[c, t] and v = H⁻¹ a,
 
-    weight of source s for channel c = v' H_s v / v' H v,
+    weight of source s = v' H_s v / v' H v,
 
-which sums to 1 over the sources. What the model says about q given I ties a test to its channel's total and tells
-nothing without the test, so it counts with the lifts. The credit biases live in the credit source only, so its weight
-is that of its effective precision, after they are integrated out. A source's conflict is the normal score of its
-observed value under the prediction from all other sources (DESIGN section 5).
+which sums to 1. What the model says of a test's secant ties the test to its channel and tells nothing without it, so it
+counts with the lifts. A source is left out by switching its residuals off; for the model of a channel and for the
+credit of a channel that is the same as setting their bias free, and the conflict is how far the free bias had to go.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import dataclass
 
+import jax
 import numpy as np
 from scipy.special import log_ndtr, ndtri_exp
 
-from reconcile.inputs import PoolPriors, Prepared
-from reconcile.model import lift_groups
+from reconcile.model import layout, terms
+from reconcile.prepare import Arrays
+from reconcile.priors import PoolPriors
+from reconcile.sampler import DIFFERENCE, SCALE_SD, linearised, meaning, scale_places
 
-Source = Literal["prior", "mmm", "secant", "lift", "credit"]
-STEPS = 30  # Gauss-Newton steps; each moves a log by at most STEP
-STEP = 0.5
+SOURCES = ("lift", "mmm", "credit", "family", "prior")
 PREDICTIVE_DRAWS = 4000
 Z_CAP = 8.0
+LEAVE_STEPS = 3
+STRIDE = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Point:
-    """Where the sources are linearised."""
+class Linear:
+    """All sources at one point."""
 
-    theta: np.ndarray  # (N + J + F + C,)
-    tau: float  # spread of channel biases
-    spread: float  # spread between rules
+    theta: np.ndarray  # (D,)
+    residual: np.ndarray  # (n,)
+    weight: np.ndarray  # (n,)
+    jacobian: np.ndarray  # (n, D)
+    places: dict[str, slice]  # rows of each term
+    scales: np.ndarray  # positions of the spreads, held fixed
 
+    def information(self, rows: slice | np.ndarray = slice(None)) -> np.ndarray:
+        """J' W J over some rows."""
+        jacobian = self.jacobian[rows]
+        return np.asarray((jacobian * self.weight[rows][:, None]).T @ jacobian)
 
-@dataclass(frozen=True, slots=True)
-class Left:
-    """Which evidence is left out: lifts by position, credit rows by position."""
-
-    lifts: frozenset[int] = frozenset()
-    rows: frozenset[int] = frozenset()
-
-
-@dataclass(frozen=True, slots=True)
-class Quadratic:
-    """Information (n, n) and gradient (n,) of one source at a point."""
-
-    information: np.ndarray
-    gradient: np.ndarray
-
-
-def _robust(z2: np.ndarray, dof: float | np.ndarray) -> np.ndarray:
-    return (dof + 1.0) / (dof + z2)
+    @property
+    def ground(self) -> np.ndarray:
+        """What keeps the spreads where they are, and a hair that keeps the sum invertible."""
+        out = np.full(len(self.theta), 1e-9)
+        out[self.scales] = SCALE_SD**-2
+        return np.diag(out)
 
 
-def _levels(data: Prepared, priors: PoolPriors, point: Point) -> dict[Source, Quadratic]:
-    """Prior (channels that no model holds), MMM, and the secants given the totals: quadratic in (log I, log q)."""
-    n, c, size = len(data.mean), len(data.from_mmm), len(point.theta)
-    off = point.theta[:n] - data.mean
-    cov = data.cov.copy()
-    channels = np.flatnonzero(data.from_mmm)
-    weight = _robust(off[channels] ** 2 / (np.diag(cov)[channels] + priors.mmm_bias_sd**2), priors.dof)
-    cov[channels, channels] += priors.mmm_bias_sd**2 / weight
-    totals, joint = np.linalg.inv(cov[:c, :c]), np.linalg.inv(cov)
-    joint[:c, :c] -= totals
-    # Channels outside the model are independent of it, so the precision of the totals has two blocks.
-    outside = ~data.from_mmm
-    parts: dict[Source, np.ndarray] = {
-        "prior": totals * np.outer(outside, outside),
-        "mmm": totals * np.outer(data.from_mmm, data.from_mmm),
-        "secant": joint,
-    }
-    out: dict[Source, Quadratic] = {}
-    for source, precision in parts.items():
-        information, gradient = np.zeros((size, size)), np.zeros(size)
-        m = len(precision)
-        information[:m, :m], gradient[:m] = precision, precision @ off[:m]
-        out[source] = Quadratic(information, gradient)
-    return out
+def linear_at(theta: np.ndarray, data: Arrays, priors: PoolPriors) -> Linear:
+    """Linearises every source at `theta`."""
+    with jax.enable_x64(True):
+        names: list[str] = []  # of the terms in their own order: a traced dict comes back sorted
+
+        def sizes(x: jax.Array) -> tuple[jax.Array, ...]:
+            found = terms(x, data, priors)
+            names[:] = found
+            return tuple(t.residual for t in found.values())
+
+        shapes = jax.eval_shape(sizes, theta)
+        residual, weight, jacobian = linearised(theta, data, priors)
+    places, at = {}, 0
+    for name, shape in zip(names, shapes, strict=True):
+        places[name] = slice(at, at + shape.shape[0])
+        at += shape.shape[0]
+    return Linear(theta, residual, weight, jacobian, places, scale_places(data))
 
 
-def _lifts(data: Prepared, priors: PoolPriors, point: Point, left: Left) -> Quadratic:
-    c, size = len(data.from_mmm), len(point.theta)
-    information, gradient = np.zeros((size, size)), np.zeros(size)
-    for whole in lift_groups(data.lift_cov):
-        group = np.array([k for k in whole if k not in left.lifts], dtype=int)
-        if not len(group):
-            continue
-        effect = data.lift_sign[group] * np.exp(point.theta[data.lift_channel[group]] + point.theta[c + group])
-        cov = data.lift_cov[np.ix_(group, group)] + np.diag((priors.lift_bias_sd * effect) ** 2)
-        residual = effect - data.lift[group]
-        precision = np.linalg.inv(cov)
-        dof = data.lift_dof[group].min()
-        precision = precision * (dof + len(group)) / (dof + residual @ precision @ residual)
-        jacobian = np.zeros((len(group), size))
-        rows = np.arange(len(group))
-        jacobian[rows, data.lift_channel[group]] = effect
-        jacobian[rows, c + group] = effect
-        information += jacobian.T @ precision @ jacobian
-        gradient += jacobian.T @ precision @ residual
-    return Quadratic(information, gradient)
+def gradients(theta: np.ndarray, data: Arrays, priors: PoolPriors) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Gradients of log I over all periods (C, D), of log I per period (C, T, D), of the log size of lifts (K, D)."""
+    d = len(theta)
+    s = meaning(np.concatenate([theta + DIFFERENCE * np.eye(d), theta - DIFFERENCE * np.eye(d)]), data, priors)
+    cells = s.level[:, :, None] + s.share
+    lifts = np.log(np.abs(s.effect) + 1e-300)
+    return tuple(np.moveaxis((v[:d] - v[d:]) / (2 * DIFFERENCE), 0, -1) for v in (s.level, cells, lifts))
 
 
-def _credit_columns(data: Prepared) -> np.ndarray:
-    """Columns (P, 4) of theta that make up each row's log credit: channel, level, family, channel bias."""
-    n, j = len(data.mean), len(data.models)
-    f = int(data.family.max()) + 1
-    at = data.credit_channel
-    return np.column_stack([at, n + data.credit_model, n + j + data.family[at], n + j + f + at])
+def weights(linear: Linear, gradient: np.ndarray) -> dict[str, np.ndarray]:
+    """Share of every source in the precision of what has these gradients (..., D); the shares sum to 1."""
+    flat = gradient.reshape(-1, gradient.shape[-1])
+    v = np.linalg.solve(linear.information() + linear.ground, flat.T)
+    parts = {n: np.einsum("ik,ij,jk->k", v, linear.information(rows), v) for n, rows in linear.places.items()}
+    whole = np.sum(list(parts.values()), axis=0)
+    share = {n: (p / whole).reshape(gradient.shape[:-1]) for n, p in parts.items()}
+    none = np.zeros(gradient.shape[:-1])
+    share["lift"] = share.get("lift", none) + share.pop("secant", none)
+    return {n: share.get(n, none) for n in SOURCES}
 
 
-def _credits(data: Prepared, priors: PoolPriors, point: Point, left: Left) -> Quadratic:
-    n, j, size = len(data.mean), len(data.models), len(point.theta)
-    f = int(data.family.max()) + 1
-    theta = point.theta
-    bias = theta[n + j + f :]
-    prior = np.concatenate(
-        [
-            np.full(j, priors.model_bias_sd**-2),
-            np.full(f, priors.family_bias_sd**-2),
-            _robust((bias / point.tau) ** 2, priors.dof) / point.tau**2,
-        ]
-    )
-    information = np.diag(np.concatenate([np.zeros(n), prior]))
-    gradient = np.concatenate([np.zeros(n), prior * theta[n:]])
-    keep = np.array([p for p in range(len(data.credit)) if p not in left.rows], dtype=int)
-    if len(keep):
-        columns = _credit_columns(data)[keep]
-        fitted = np.exp(theta[columns].sum(axis=1))
-        residual = fitted - data.credit[keep]
-        scale2 = data.credit_sd[keep] ** 2 + (point.spread * fitted) ** 2
-        weight = _robust(residual**2 / scale2, priors.dof)
-        precision = 1.0 / (data.credit_sd[keep] ** 2 + (point.spread * fitted) ** 2 / weight)
-        jacobian = np.zeros((len(keep), size))
-        jacobian[np.arange(len(keep))[:, None], columns] = fitted[:, None]
-        information += (jacobian * precision[:, None]).T @ jacobian
-        gradient += jacobian.T @ (precision * residual)
-    return Quadratic(information, gradient)
-
-
-def quadratics(data: Prepared, priors: PoolPriors, point: Point, left: Left = Left()) -> dict[Source, Quadratic]:
-    """Information and gradient of every source at `point`, without what is left out."""
-    out = _levels(data, priors, point)
-    out["lift"] = _lifts(data, priors, point, left)
-    out["credit"] = _credits(data, priors, point, left)
-    return out
-
-
-def weights(data: Prepared, priors: PoolPriors, point: Point) -> dict[str, np.ndarray]:
-    """Share (C,) of 'prior', 'mmm', 'lift' and 'credit' in the precision of log I; they sum to 1 (module docstring)."""
-    parts = quadratics(data, priors, point)
-    total = np.sum([q.information for q in parts.values()], axis=0)
-    v = np.linalg.inv(total)[:, : len(data.from_mmm)]
-    whole = np.einsum("ic,ij,jc->c", v, total, v)
-    share = {s: np.einsum("ic,ij,jc->c", v, q.information, v) / whole for s, q in parts.items()}
-    return {s: share[s] for s in ("prior", "mmm", "credit")} | {"lift": share["lift"] + share["secant"]}
-
-
-def _without(data: Prepared, priors: PoolPriors, point: Point, left: Left) -> tuple[np.ndarray, np.ndarray]:
-    """Mean (n,) and covariance (n, n) of theta from all evidence but what is left out, by Gauss-Newton."""
-    information = np.eye(len(point.theta))
-    for _ in range(STEPS):
-        parts = quadratics(data, priors, point, left).values()
-        information = np.sum([q.information for q in parts], axis=0)
-        step = np.linalg.solve(information, np.sum([q.gradient for q in parts], axis=0))
-        point = replace(point, theta=point.theta - np.clip(step, -STEP, STEP))
-        if np.abs(step).max() < 1e-6:
+def without(
+    linear: Linear, rows: np.ndarray, data: Arrays, priors: PoolPriors, steps: int = LEAVE_STEPS
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean (D,) and covariance (D, D) of the parameters from all evidence but the residuals at `rows`."""
+    theta, at = linear.theta, linear
+    keep = np.ones(len(linear.residual))
+    keep[rows] = 0.0
+    information = np.eye(len(theta))
+    for n in range(steps):
+        at = linear if n == 0 else linear_at(theta, data, priors)
+        weight = at.weight * keep
+        information = (at.jacobian * weight[:, None]).T @ at.jacobian + at.ground
+        move = -np.linalg.solve(information, at.jacobian.T @ (weight * at.residual))
+        theta = theta + np.clip(move, -STRIDE, STRIDE)
+        if np.abs(move).max() < 1e-2:
             break
-    return point.theta, np.linalg.inv(information)
+    return theta, np.linalg.inv(information)
 
 
-def _score(predicted: np.ndarray, sd: np.ndarray, observed: float) -> float:
-    """Normal score of `observed` under the mixture of Normal(predicted, sd) over draws, capped at ±8."""
+def score(predicted: np.ndarray, sd: np.ndarray, observed: float) -> float:
+    """Normal score of `observed` under the mixture of Normal(predicted, sd) over draws, capped at ±8.
+
+    The tail probability and not (observed − mean) / sd, because predictions are skewed.
+    """
     z = (observed - predicted) / sd
     low = np.logaddexp.reduce(log_ndtr(z)) - np.log(len(z))
     high = np.logaddexp.reduce(log_ndtr(-z)) - np.log(len(z))
-    score = ndtri_exp(low) if low < high else -ndtri_exp(high)
-    return float(np.clip(score, -Z_CAP, Z_CAP))
+    found = ndtri_exp(low) if low < high else -ndtri_exp(high)
+    return float(np.clip(found, -Z_CAP, Z_CAP))
 
 
-def lift_conflict(data: Prepared, priors: PoolPriors, point: Point, left: frozenset[int], k: int, seed: int) -> float:
-    """z of lift k against the prediction from everything but the lifts in `left` (k among them)."""
-    mean, cov = _without(data, priors, point, Left(lifts=left))
-    pair = [int(data.lift_channel[k]), len(data.from_mmm) + k]
+def predicted_lift(
+    theta: np.ndarray, covariance: np.ndarray, k: int, data: Arrays, priors: PoolPriors, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draws of lift k's effect and the sd of its observation, from a mean and a covariance of the parameters."""
+    centre = meaning(theta[None], data, priors).effect[0, k]
+    slope = gradients(theta, data, priors)[2][k]
+    sd = np.sqrt(max(float(slope @ covariance @ slope), 0.0))
     rng = np.random.default_rng([seed, k])
-    logs = rng.normal(mean[pair].sum(), np.sqrt(cov[np.ix_(pair, pair)].sum()), PREDICTIVE_DRAWS)
-    effect = data.lift_sign[k] * np.exp(logs)
-    return _score(effect, np.sqrt(data.lift_cov[k, k] + (priors.lift_bias_sd * effect) ** 2), float(data.lift[k]))
+    effect = centre * np.exp(sd * rng.standard_normal(PREDICTIVE_DRAWS))
+    return effect, np.sqrt(data.lift_cov[k, k] + (data.lift_extra[k] * effect) ** 2)
 
 
-def credit_conflict(data: Prepared, priors: PoolPriors, point: Point, channel: int, seed: int) -> dict[int, float]:
-    """z of every credit row of one channel against the prediction without any credit of that channel."""
-    rows = np.flatnonzero(data.credit_channel == channel)
-    mean, cov = _without(data, priors, point, Left(rows=frozenset(int(p) for p in rows)))
-    rng = np.random.default_rng([seed, 1000 + channel])
-    out = {}
-    for p in rows:
-        at = _credit_columns(data)[p]
-        sd = np.sqrt(cov[np.ix_(at, at)].sum() + point.spread**2)
-        fitted = np.exp(rng.normal(mean[at].sum(), sd, PREDICTIVE_DRAWS))
-        out[int(p)] = _score(fitted, np.full(PREDICTIVE_DRAWS, data.credit_sd[p]), float(data.credit[p]))
-    return out
+def lift_rows(linear: Linear, lifts: np.ndarray) -> np.ndarray:
+    """Rows of some lifts."""
+    return np.asarray(linear.places["lift"].start + lifts)
+
+
+def free_bias(linear: Linear, name: str, data: Arrays, priors: PoolPriors) -> np.ndarray:
+    """Normal scores of 'mmm_bias' (C,) or 'channel_bias' (G, C): where each bias goes when its own prior is removed.
+
+    Positive: the rest says more than the model of the channel does, or the credit more than on other channels.
+    """
+    at, shape = layout(data)[name]
+    if {"mmm_bias": "mmm", "channel_bias": "credit"}[name] not in linear.places:  # no such source: nothing to doubt
+        return np.zeros(shape)
+    first = {"mmm_bias": _mmm_bias_row, "channel_bias": _channel_bias_row}[name](linear, data)
+    whole = linear.information() + linear.ground
+    pull = linear.jacobian.T @ (linear.weight * linear.residual)
+    out = np.zeros(at.stop - at.start)
+    for n, place in enumerate(range(at.start, at.stop)):
+        row = first + n
+        jacobian, weight = linear.jacobian[row], linear.weight[row]
+        left = whole - weight * np.outer(jacobian, jacobian)
+        covariance = np.linalg.inv(left)
+        mean = linear.theta[place] - (covariance @ (pull - weight * linear.residual[row] * jacobian))[place]
+        unit = 1.0 / abs(jacobian[place]) if jacobian[place] != 0 else np.inf
+        out[n] = mean / np.sqrt(covariance[place, place] + unit**2)
+    return np.clip(out, -Z_CAP, Z_CAP).reshape(shape)
+
+
+def _mmm_bias_row(linear: Linear, data: Arrays) -> int:
+    return int(linear.places["mmm"].start) + data.held.shape[0]
+
+
+def _channel_bias_row(linear: Linear, data: Arrays) -> int:
+    g, j = data.source.shape
+    return int(linear.places["credit"].start) + g + j + g * data.family.shape[1]

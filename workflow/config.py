@@ -19,6 +19,7 @@ from workflow.config_errors import sentence
 from workflow.config_model import Channel, Model
 from workflow.config_planning import Planning
 from workflow.config_privacy import Privacy
+from workflow.config_reconcile import Reconcile
 
 CreditModel = Literal["last_touch", "first_touch", "linear", "position_based", "markov", "shapley", "shapley_rate"]
 Currency = Annotated[str, Field(pattern=r"^[A-Z]{3}$")]
@@ -267,6 +268,7 @@ class Config(Section):
     experiments: dict[str, ExperimentDesign] = {}
     model: Model = Model()
     attribution: Attribution = Attribution()
+    reconcile: Reconcile = Reconcile()
     planning: Planning = Planning()
     access: SignIn | None = None
 

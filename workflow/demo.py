@@ -72,7 +72,10 @@ def compare(root: Path) -> list[dict[str, Any]]:
     effects = read_view(warehouse, "v_effects")
     effects = effects[(effects["scope"] == "total") & (effects["metric"] == "incremental_kpi")].set_index("channel")
     factors = read_view(warehouse, "v_incrementality")
-    factors = factors[factors["model"] == CREDIT_MODEL].set_index("channel")
+    whole = (factors["period_start"] == factors["period_start"].min()) & (
+        factors["period_end"] == factors["period_end"].max()
+    )
+    factors = factors[whole & (factors["model"] == CREDIT_MODEL)].set_index("channel")
     plans = read_view(warehouse, "v_scenarios")
     plans = plans[plans["scenario"] == RECOMMENDED].set_index("channel")
     lifts = read_view(warehouse, "v_lift")

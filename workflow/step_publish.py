@@ -24,6 +24,7 @@ from app.saved.publish import current_response_id, published_digest
 from contracts.errors import WorkspaceError
 from contracts.surface import DynamicResponse
 from contracts.tables import BY_NAME
+from workflow import factor_files
 from workflow.artifacts import Artifact, Draft, file_hash, find, replace_text
 from workflow.codec import read_arrays, surface_of
 from workflow.credit_views import credit_history, credit_view, parity_checks, parity_view
@@ -32,6 +33,7 @@ from workflow.plan_advice import ADVICE
 from workflow.plan_problem import assumptions_of, period_of
 from workflow.progress import Report
 from workflow.step_fit import model_version
+from workflow.step_reconcile import VIEWS as POOL_VIEWS
 from workflow.step_reconcile import health_checks
 from workflow.step_release import charges_view
 from workflow.steps import Made, Step
@@ -120,6 +122,7 @@ def _build(job: Job, draft: Draft, report: Report) -> Made:
         saved = read_state(job.workspace.saved_state)
         content = Content(with_saved(made, views(saved, draws)), response, _meta(job, artifacts, saved), period)
         build(job.workspace.warehouse, job.workspace.tables, content)
+        factor_files.write(job.workspace.root, made.get("v_incrementality"), job.config.reconcile.factor_valid_weeks)
     keep: dict[str, Any] = {step: a.key for step, a in artifacts.items()}
     keep |= {"publish": draft.key, "fits": _ever(job, artifacts, "fits", "fit_calibrated")}
     keep |= {"credits": _ever(job, artifacts, "credits", "credit")}
@@ -174,8 +177,8 @@ def _views(job: Job, artifacts: dict[str, Artifact]) -> dict[str, pd.DataFrame]:
         views["v_levels"] = levels_view(job.releases, artifacts["release"])
     views["v_effects_history"] = effects_history(job, artifacts)
     views["v_effects"] = _effects_now(job, artifacts, views["v_effects_history"])
-    for step, name in (("lift", "v_lift"), ("reconcile", "v_incrementality")):
-        if step in artifacts:
+    for step, name in (("lift", "v_lift"), *(("reconcile", view) for view in POOL_VIEWS)):
+        if step in artifacts and artifacts[step].path(f"{name}.parquet").is_file():
             frame = pd.read_parquet(artifacts[step].path(f"{name}.parquet"))
             views[name] = stamped(frame, artifacts[step], source, version if step == "reconcile" else "", None)
     if credits := published_credits(job, artifacts):
@@ -326,10 +329,11 @@ STEP = Step(
         "workflow.warehouse",
         "workflow.plan_problem",
         "workflow.credit_views",
+        "workflow.factor_files",
     ),
     skip=lambda job: "",
     inputs=_inputs,
-    settings=lambda job: job.config.part("project", "privacy", "model", "planning"),
+    settings=lambda job: job.config.part("project", "privacy", "model", "planning", "reconcile"),
     build=_build,
     valid=_published,
 )

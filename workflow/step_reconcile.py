@@ -1,37 +1,33 @@
-"""`plumb reconcile`: model, lift tests and credit pooled into one incremental outcome per channel."""
+"""`plumb reconcile`: model, lift tests and credit pooled into one incremental outcome per channel and period."""
 
 from __future__ import annotations
-
-import math
-from collections.abc import Sequence
-from datetime import date, timedelta
 
 import numpy as np
 import pandas as pd
 
 from contracts.errors import GateFailed
-from contracts.evidence import Credit
-from contracts.panel import Panel
 from contracts.tables import BY_NAME
-from mmm.effects import lift_draws, total_draws
-from reconcile.model import MIN_ESS
-from reconcile.pool import MAX_RHAT, MmmEvidence, PoolInputs, PoolPriors, Reconciled, reconcile
+from reconcile.pool import MAX_RHAT, MIN_ESS, PoolInputs, Reconciled, reconcile
+from reconcile.reasons import reasons
 from workflow.artifacts import Artifact, Draft
 from workflow.codec import read_arrays, write_arrays, write_frame
 from workflow.job import Job
-from workflow.panel_build import kpi_rows
+from workflow.pool_evidence import pool_inputs
 from workflow.progress import Report
 from workflow.step_credit import read_credits
-from workflow.step_fit import read_posterior, single_channel_lifts, spec_of, terms_of, uncalibrated_panel
-from workflow.step_lift import library_digest, only, read_library, release_hashes
+from workflow.step_fit import single_channel_lifts
+from workflow.step_lift import library_digest, read_library, release_hashes
 from workflow.steps import Made, Step
 
-POOLED = ("last_touch", "first_touch", "linear", "markov")  # the models that the pool was checked with
-DOUBTFUL = 0.05  # share of draws
+VIEWS = ("v_incrementality", "v_reconciled", "v_conflicts", "v_pool_scores", "v_pool_priors")
+
+
+def _model_step(job: Job) -> str:
+    return "fit_uncalibrated" if job.config.reconcile.lifts == "pooled" else "fit_calibrated"
 
 
 def _skip(job: Job) -> str:
-    outcome = job.outcomes["fit_uncalibrated"]
+    outcome = job.outcomes[_model_step(job)]
     if outcome.status == "skipped":
         return f"no model: {outcome.reason}"
     if outcome.status == "failed_gate":
@@ -40,91 +36,46 @@ def _skip(job: Job) -> str:
 
 
 def _inputs(job: Job) -> dict[str, str]:
+    step = _model_step(job)
     return {
-        "fit_uncalibrated": job.digest("fit_uncalibrated"),
+        step: job.digest(step),
         "lift": library_digest(job.outcomes["lift"].artifact),
         "credit": job.digest("credit"),
-        **release_hashes(job, "kpi"),
+        **release_hashes(job, "kpi", "diagnostics"),
     }
 
 
-def paid_channels(panel: Panel) -> tuple[str, ...]:
-    """Channels with any spend: only these have an incremental outcome to pool."""
-    return tuple(c for i, c in enumerate(panel.channels) if panel.spend[:, :, i].any())
-
-
-def period(panel: Panel) -> tuple[date, date]:
-    """First and last day of the panel."""
-    return panel.weeks[0], panel.weeks[-1] + timedelta(days=panel.period_days - 1)
-
-
-def kpi_total(job: Job) -> tuple[float, float]:
-    """KPI over the panel's period and the sd of its released noise, people outside the declared geos included."""
-    panel = job.panel
-    if job.panel_door:
-        return float(np.nansum(panel.kpi)), math.sqrt(float(panel.kpi_variance[np.isfinite(panel.kpi)].sum()))
-    rows = kpi_rows(job.releases)
-    rows = rows[(rows["metric"] == panel.kpi_name) & rows["week"].isin(panel.weeks)]
-    return float(rows["value"].sum()), math.sqrt(float(rows["variance"].sum()))
-
-
-def one_signed(lifts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Draws (bool, D) to use and the lift predictions (D, K), so that each lift keeps one sign.
-
-    The pool works on logs. A geo's effect may turn negative in a few draws of a noisy panel: those draws are left out.
-    A lift whose sign the model does not know (more than `DOUBTFUL` of its draws on the wrong side) counts as not
-    predicted: its column is NaN, and the pool ties the lift to the total by its share of spend.
-    """
-    out = lifts.copy()
-    right = lifts * np.sign(np.median(lifts, axis=0)) > 0
-    out[:, (~right).mean(axis=0) > DOUBTFUL] = np.nan
-    return (right | np.isnan(out)).all(axis=1), out
-
-
-def pool_inputs(job: Job) -> PoolInputs:
-    """All evidence of this job about the panel's period. Raises ContractError when one piece would count twice."""
-    panel, channels = job.panel, paid_channels(job.panel)
-    library, _ = read_library(job.outcomes["lift"].artifact)
-    pooled = single_channel_lifts(job)
-    lifts = only(library, np.array(pooled, dtype=int))
-    artifact = job.outcomes["fit_uncalibrated"].artifact
-    assert artifact is not None
-    masked, posterior = uncalibrated_panel(job), read_posterior(artifact)
-    keep = [panel.channels.index(c) for c in channels]
-    totals = total_draws(masked, posterior)[:, keep]
-    rows, lifted = one_signed(lift_draws(masked, spec_of(job.config), posterior, terms_of(job, pooled)))
-    mmm = MmmEvidence(channels, totals[rows], lifted[rows], panel.evidence_ids)
-    start, end = period(panel)
-    total, sd = kpi_total(job)
-    families = {c: job.config.families().get(c, "other") for c in channels}
-    spend = {c: float(panel.spend[:, :, panel.channels.index(c)].sum()) for c in channels}
-    return PoolInputs(mmm, lifts, _credits(job, channels), total, sd, channels, families, start, end, spend_total=spend)
-
-
-def _credits(job: Job, channels: Sequence[str]) -> tuple[Credit, ...]:
-    """Credits of the KPI for pooled channels, of the pooled models whose periods cover the panel's whole period."""
-    start, end = period(job.panel)
-    found = tuple(
-        c
-        for c in read_credits(job.outcomes["credit"].artifact)
-        if c.metric == job.panel.kpi_name and c.channel in channels and start <= c.period_end and c.period_start <= end
-    )
-    found = tuple(c for c in found if c.model in POOLED)
-    days = {m: sum((b - a).days + 1 for a, b in {(c.period_start, c.period_end) for c in found if c.model == m})
-            for m in {c.model for c in found}}  # fmt: skip
-    return tuple(c for c in found if abs(days[c.model] - (end - start).days - 1) < 7)
-
-
 def _build(job: Job, draft: Draft, report: Report) -> Made:
+    inputs, priors = pool_inputs(job), job.config.reconcile.pool_priors()
     try:
-        found = reconcile(pool_inputs(job), PoolPriors(), seed=job.config.model.seed + 2)
+        found = reconcile(inputs, priors, seed=job.config.model.seed + 2)
     except GateFailed as error:
         return Made({}, "failed_gate", str(error))
-    rows = found.factors.copy()
-    rows["evidence_ids"] = ";".join(_evidence(job))
-    write_frame(rows, draft.path("v_incrementality.parquet"))
-    write_arrays({"incremental": found.incremental, "channels": np.array(found.channels)}, draft.path("pool.npz"))
+    frames = {
+        "v_incrementality": found.factors, "v_reconciled": found.outcomes, "v_pool_scores": found.scores,
+        "v_conflicts": conflict_rows(inputs, found), "v_pool_priors": pd.DataFrame(priors.table()),
+    }  # fmt: skip
+    evidence = ";".join(_evidence(job))
+    for name, frame in frames.items():
+        write_frame(frame.assign(evidence_ids=evidence), draft.path(f"{name}.parquet"))
+    arrays = {"incremental": found.incremental, "by_period": found.by_period, "channels": np.array(found.channels)}
+    write_arrays(arrays | {f"source.{n}": v for n, v in found.alone.items()}, draft.path("pool.npz"))
     return Made(_facts(found))
+
+
+def conflict_rows(inputs: PoolInputs, found: Reconciled) -> pd.DataFrame:
+    """Rows of v_conflicts: every comparison of a source with the rest, and what can explain it where it is flagged."""
+    why: dict[str, list[str]] = {}
+    for reason in reasons(inputs):
+        why.setdefault(reason.channel, []).append(f"{reason.kind}: {reason.text}")
+    columns = ["channel", "source", "subject", "z", "severity", "p_sign", "text", "reasons", "widened"]
+    rows = [
+        {"channel": f.channel, "source": f.source, "subject": f.subject, "z": f.z, "severity": f.severity,
+         "p_sign": f.p_sign, "text": f.text, "reasons": "; ".join(why.get(f.channel, [])) if f.severity else "",
+         "widened": f.channel in found.diagnostics.widened}
+        for f in found.conflicts
+    ]  # fmt: skip
+    return pd.DataFrame(rows, columns=columns)
 
 
 def _evidence(job: Job) -> list[str]:
@@ -137,13 +88,22 @@ def _evidence(job: Job) -> list[str]:
 
 def _facts(found: Reconciled) -> dict[str, object]:
     health = found.diagnostics
-    return {"rhat": health.rhat, "ess": health.ess, "divergences": health.divergences, "draws": health.draws}
+    return {
+        "rhat": health.rhat, "ess": health.ess, "divergences": health.divergences, "draws": health.draws,
+        "widened": list(health.widened), "left_out": {f"evidence {n + 1}": t for n, t in enumerate(found.left_out)},
+    }  # fmt: skip
 
 
 def read_pool(artifact: Artifact) -> tuple[tuple[str, ...], np.ndarray]:
     """Channels and draws (S, C) of the reconciled incremental outcome, KPI units over the period."""
     arrays = read_arrays(artifact.path("pool.npz"))
     return tuple(str(c) for c in arrays["channels"]), arrays["incremental"]
+
+
+def read_sources(artifact: Artifact) -> dict[str, np.ndarray]:
+    """What each source alone says of the incremental outcome: name -> draws (S, C), NaN where it is silent."""
+    arrays = read_arrays(artifact.path("pool.npz"))
+    return {n.removeprefix("source."): v for n, v in arrays.items() if n.startswith("source.")}
 
 
 def health_checks(artifact: Artifact) -> pd.DataFrame:
@@ -153,6 +113,9 @@ def health_checks(artifact: Artifact) -> pd.DataFrame:
         ("reconcile r_hat", "pool", "pass", rhat, MAX_RHAT, f"largest R-hat {rhat:.3f}"),
         ("reconcile ess", "pool", "pass", ess, MIN_ESS, f"smallest effective sample size {ess:.0f}"),
     ]
+    for channel in artifact.facts.get("widened", []):
+        rows.append(("reconcile conflict", channel, "warn", float("nan"), float("nan"),
+                     "a test and the other evidence contradict each other; the answer was widened"))  # fmt: skip
     return pd.DataFrame(rows, columns=list(BY_NAME["v_checks"].names))
 
 
@@ -160,9 +123,9 @@ STEP = Step(
     name="reconcile",
     command="reconcile",
     title="Reconciling",
-    rooms=("contracts", "reconcile", "mmm", "workflow.step_reconcile"),
+    rooms=("contracts", "reconcile", "mmm", "workflow.step_reconcile", "workflow.pool_evidence"),
     skip=_skip,
     inputs=_inputs,
-    settings=lambda job: job.config.part("project", "channels", "model"),
+    settings=lambda job: job.config.part("project", "channels", "model", "reconcile"),
     build=_build,
 )

@@ -11,8 +11,8 @@ import pytest
 from contracts.response import SteadyResponse
 from contracts.surface import DynamicResponse
 from workflow.codec import read_arrays, surface_arrays, surface_of, write_arrays
+from workflow.pool_evidence import one_signed
 from workflow.step_plan import carry, on_draws, resample
-from workflow.step_reconcile import one_signed
 
 
 def response(totals: np.ndarray) -> DynamicResponse:

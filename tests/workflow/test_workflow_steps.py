@@ -258,6 +258,7 @@ def put_pool(monkeypatch: pytest.MonkeyPatch, passed: bool) -> None:
             "channel": "tv", "model": "last_touch", "evidence_ids": "e", "flag": "", "period_start": date(2024, 1, 1),
             "period_end": date(2024, 9, 29), "incremental_kpi": 5.0, "incremental_p05": 1.0, "incremental_p95": 9.0,
             "credited": 10.0, "weight_lift": 0.0, "weight_mmm": 1.0, "weight_credit": 0.0,
+            "weight_family": 0.0,
         } | normal_interval(0.5, 0.1)  # fmt: skip
         write_frame(pd.DataFrame([row]), draft.path("v_incrementality.parquet"))
         facts = {"rhat": 1.0, "ess": 900.0, "divergences": 0, "draws": 1000}
