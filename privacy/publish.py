@@ -117,6 +117,7 @@ def publish(
         if pending:
             grant = grant_of(job.policy, job.inputs, job.question)
             ledger.check_affordable(tuple(p for p in pending if ledger.state(p.release_id) is None), grant)
+            stack.callback(_give_room_back, pending, job)
             _take_room(pending, job)
             progress("reading events", len(plans) - len(pending), len(plans))
             crowd = stack.enter_context(load_people(job.inputs, job.question, replace(settings, keyed=keyed(pending))))
@@ -194,6 +195,12 @@ def _other_maps(plan: ReleasePlan, job: Job, ledger: Ledger) -> tuple[str, ...]:
             '"accept" (docs/privacy.md, "Who is who"). Nothing was charged.'
         )
     return tuple(sorted(other))
+
+
+def _give_room_back(plans: tuple[ReleasePlan, ...], job: Job) -> None:
+    """Removes what holds room in the folder of releases for those that did not come to be."""
+    for plan in plans:
+        job.opening(plan).unlink(missing_ok=True)
 
 
 def _take_room(pending: tuple[ReleasePlan, ...], job: Job) -> None:
