@@ -10,7 +10,7 @@ from app import figures
 from app.charts.forest import FAMILIES
 from app.rows import each
 from app.store import Snapshot
-from app.wording import title
+from app.wording import figure, percent, title, with_interval
 
 Z90 = 1.6448536269514722
 
@@ -191,3 +191,42 @@ def grades(s: Snapshot) -> dict[str, str]:
         if (group["flag"].fillna("") != "").any():
             out[str(channel)] = "D"
     return dict.fromkeys(out, "D") if figures.failed_gate(s) else out
+
+
+def conflicts(s: Snapshot) -> pd.DataFrame:
+    """Sources that cannot both be right, red first: channel, what, why it may be, what it may cost, as text."""
+    rows = s.conflicts[s.conflicts["severity"].fillna("") != ""]
+    rows = rows.assign(order=rows["z"].abs()).sort_values("order", ascending=False, kind="stable")
+    columns = ["severity", "channel", "what", "what can explain it", "the answer was widened"]
+    return pd.DataFrame(
+        [
+            {
+                "severity": r.severity, "channel": r.channel, "what": r.text,
+                "what can explain it": r.reasons or "nothing that is on record",
+                "the answer was widened": "yes" if r.widened else "no",
+            }
+            for r in each(rows)
+        ],
+        columns=columns,
+    )  # fmt: skip
+
+
+def at_stake(s: Snapshot) -> pd.DataFrame:
+    """What following one source alone would lose over the planning period, dearest first, as text."""
+    rows = s.decision_loss[s.decision_loss["channel"].fillna("") == ""].sort_values("mean", ascending=False)
+    units = figures.units(s)
+    return pd.DataFrame(
+        [
+            {
+                "following only": title(str(r.source)),
+                f"loses, {_unit(str(r.unit), units.currency)} (90 % interval)": with_interval(r.mean, r.p05, r.p95),
+                f"in money, {units.currency}": figure(r.money),
+                "loses with probability": percent(r.probability),
+            }
+            for r in each(rows)
+        ]
+    )
+
+
+def _unit(unit: str, currency: str) -> str:
+    return currency if unit in ("revenue", "margin") else unit

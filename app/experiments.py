@@ -132,3 +132,25 @@ def readouts(warehouse: Path) -> dict[str, Path]:
     """One-page readouts beside the warehouse, by file name."""
     folder = warehouse.parent / READOUTS
     return {p.stem: p for p in sorted(folder.glob("*.html"))} if folder.is_dir() else {}
+
+
+def queue(s: Snapshot) -> pd.DataFrame:
+    """Candidate tests by what they are worth, the best first, as text."""
+    rows, units = s.next_tests.sort_values("value", ascending=False, kind="stable"), figures.units(s)
+    out = []
+    for r in each(rows):
+        unit = units.currency if r.unit in ("revenue", "margin") else r.unit
+        out.append(
+            {
+                "test": r.test,
+                f"worth, {unit} in the planning period": figure(r.value),
+                "of at most (knowing everything)": figure(r.perfect_information),
+                f"cost, {units.currency}": figure(r.cost),
+                f"worth less cost, {units.currency}": figure(r.net_value),
+                "weeks": figure(r.weeks),
+                f"finds an effect of, {units.kpi_title}": figure(r.mde),
+                "changes the plan with probability": percent(r.share_changed),
+                "what would change the plan": r.decision,
+            }
+        )
+    return pd.DataFrame(out)

@@ -28,6 +28,7 @@ _FILTERS = {"v_effects": "WHERE scope IN ('total', 'week')", "v_effects_history"
 _VIEWS = (
     "v_kpi", "v_effects", "v_curves", "v_lift", "v_credit", "v_incrementality", "v_scenarios", "v_releases",
     "v_charges", "v_runs", "v_checks", "v_parity", "v_lineage", "v_comments", "v_approvals", "v_effects_history",
+    "v_conflicts", "v_decision_loss", "v_next_tests",
 )  # fmt: skip
 
 
@@ -68,6 +69,9 @@ class Snapshot:
     comments: pd.DataFrame
     approvals: pd.DataFrame
     effects_history: pd.DataFrame  # scope 'total'
+    conflicts: pd.DataFrame
+    decision_loss: pd.DataFrame
+    next_tests: pd.DataFrame
     surface: Surface | None  # what any plan of the planning period brings; None when no model has been fitted
     period: str = ""  # the planning period and its assumptions, as `meta` holds them
 

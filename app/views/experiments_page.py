@@ -18,12 +18,14 @@ def render() -> None:
     st.header("Experiments")
     common.banners(s)
     found, units = experiments.tests(s), figures.units(s)
+    _queue(s)
     if not found:
         st.info(
             "No experiment has been run: no source here was checked by changing spend on purpose. `plumb design` finds "
             "the markets for one, seals the plan and says what it can find."
         )
         return
+    st.subheader("Tests that were run")
     common.table(tables.tests(s), "Experiments with their effects and intervals", first="medium")
     common.footer(
         figures.provenance(s.lift),
@@ -34,6 +36,20 @@ def render() -> None:
     picked = found[labels.index(st.selectbox("Test", labels, key="experiment_pick"))]
     _one(s, picked, units)
     _power(s, picked, units)
+
+
+def _queue(s: Snapshot) -> None:
+    st.subheader("Which test next")
+    table = experiments.queue(s)
+    if table.empty:
+        st.info("No candidate has been valued yet: that needs a published model and a plan. Run `plumb run`.")
+        return
+    common.table(table, "Candidate tests by their expected value", first="medium")
+    common.footer(
+        figures.provenance(s.next_tests),
+        "Worth: what the plan gains on average by knowing the result. A test that changes no plan is worth 0",
+        view="v_next_tests",
+    )  # fmt: skip
 
 
 def _one(s: Snapshot, test: Test, units: Units) -> None:

@@ -26,6 +26,7 @@ def render() -> None:
     period = right.selectbox("Period", periods, format_func=lambda p: p.label, key="reconcile_period")
     _forest(s, channel, period)
     verdicts.section(s, channel)
+    _conflicts(s)
     _factors(s, period)
     _tests(s)
 
@@ -44,6 +45,21 @@ def _forest(s: Snapshot, channel: str, period: evidence.Period) -> None:
     unscaled = evidence.unscaled_tests(s, channel)
     if unscaled:
         st.caption(common.plain(f"Only in the table of tests, because its spend change is not known: {unscaled}."))
+
+
+def _conflicts(s: Snapshot) -> None:
+    st.subheader("Where sources disagree, and what is at stake")
+    found, stake = evidence.conflicts(s), evidence.at_stake(s)
+    if found.empty:
+        st.success("No source contradicts the others beyond its error.", icon=":material/check_circle:")
+    else:
+        common.table(found, "Conflicts between sources with their reasons", first="small")
+    if len(stake):
+        common.table(stake, "What following one source alone would lose", first="medium")
+        common.footer(
+            figures.provenance(s.decision_loss), "Loss against the plan on all evidence, over the planning period",
+            view="v_decision_loss",
+        )  # fmt: skip
 
 
 def _grade(s: Snapshot, channel: str) -> str:

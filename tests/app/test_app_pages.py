@@ -248,3 +248,15 @@ def test_the_process_loads_nothing_that_reads_a_users_row() -> None:
         [sys.executable, "-c", code], cwd=ROOT, env=os.environ | {"PYTHONWARNINGS": ""}, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_pages_of_evidence_and_trust_open_in_every_state(page: Callable[..., AppTest], variant: str) -> None:
+    at = page("overview", variant)
+    for name, title in {
+        "experiments": "Experiments", "lab": "Attribution lab", "budgets": "Data & privacy", "health": "Health",
+        "audit": "Lineage & audit", "glossary": "Glossary",
+    }.items():  # fmt: skip
+        at.switch_page(f"views/{name}_page.py").run()
+        assert not at.exception, (name, at.exception)
+        assert at.header[0].value == title

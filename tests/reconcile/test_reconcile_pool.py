@@ -133,7 +133,7 @@ def test_doubling_one_credit_model_halves_its_factor(make_world: Make, short: Ef
 
 @pytest.mark.slow
 def test_further_copies_of_a_credit_model_tell_next_to_nothing(make_world: Make) -> None:
-    """Rules of the same counts are no further witnesses: three copies of m0 move totals by less than 5 % (seen: 3.1 %)."""
+    """Rules of the same counts are no further witnesses: three copies of m0 move totals by < 5 % (seen: 3.1 %)."""
     inputs = make_world(3).inputs
     copies = tuple(replace(c, model=f"copy{n}") for n in range(3) for c in inputs.credits if c.model == "m0")
     assert np.abs(np.expm1(centred(replace(inputs, credits=(*inputs.credits, *copies))) - centred(inputs))).max() < 0.05
