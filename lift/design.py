@@ -25,7 +25,8 @@ from scipy import stats
 
 from contracts.errors import ContractError
 from lift.controls import MIN_PRE
-from lift.design_engine import Candidates, Scores, score, shrink
+from lift.design_engine import Candidates, Scores, learn_movement, score, shrink
+from lift.gap import MovementPrior
 
 KINDS = ("add", "heavy_up", "go_dark", "holdback")
 MAX_SETS = 2_000_000
@@ -175,7 +176,9 @@ def _std_errors(scores: Scores, log_sigma: np.ndarray) -> np.ndarray:
     return np.sqrt(np.exp(2 * log_sigma) * scores.unit_variance + scores.slope_variance + scores.noise)
 
 
-def _size_error(panel: DesignPanel, sets: Candidates, length: int, donors: np.ndarray) -> float:
+def _size_error(
+    panel: DesignPanel, sets: Candidates, length: int, donors: np.ndarray, movement: MovementPrior
+) -> float:
     """Sampling sd of log sigma, from how far the two halves of the history disagree about it, set by set.
 
     A half errs by sqrt(2) times the whole, so the difference has four times its variance. Never under the sd that
@@ -188,8 +191,16 @@ def _size_error(panel: DesignPanel, sets: Candidates, length: int, donors: np.nd
     average = panel.noise.mean(axis=1)
     logs = [
         score(
-            panel.kpi[:, part], panel.noise[:, part], average, sets, half, length, panel.period_days, donors
-        ).log_sigma
+            panel.kpi[:, part],
+            panel.noise[:, part],
+            average,
+            sets,
+            half,
+            length,
+            panel.period_days,
+            donors,
+            movement,
+        ).log_sigma  # fmt: skip
         for part in (slice(0, half), slice(panel.kpi.shape[1] - half, None))
     ]
     apart = logs[0] - logs[1]
@@ -199,14 +210,17 @@ def _size_error(panel: DesignPanel, sets: Candidates, length: int, donors: np.nd
 def _plan(panel: DesignPanel, spec: DesignSpec, sets: Candidates, length: int) -> _Plan:
     donors = np.flatnonzero(~np.isin(np.array(panel.geos), np.array(spec.excluded, dtype=str)))
     average = panel.noise.mean(axis=1)
-    error = _size_error(panel, sets, length, donors)
+    t = panel.kpi.shape[1]
+    cuts = _cuts(panel, spec, length)
+    then, movement = (learn_movement(panel.kpi, panel.noise, pre, panel.period_days, donors) for pre in (min(cuts), t))
+    error = _size_error(panel, sets, length, donors, movement)
     z, slope = np.empty((len(sets.masks), spec.look_backs)), np.zeros(len(sets.masks))
-    for b, cut in enumerate(_cuts(panel, spec, length)):
-        s = score(panel.kpi, panel.noise, average, sets, cut, length, panel.period_days, donors)
+    for b, cut in enumerate(cuts):
+        s = score(panel.kpi, panel.noise, average, sets, cut, length, panel.period_days, donors, then)
         z[:, b] = s.placebo / _std_errors(s, shrink(s.log_sigma, error, sets.sizes)[0])
         slope += s.slope_variance / spec.look_backs
-    t = panel.kpi.shape[1]
-    now = score(panel.kpi, panel.noise, spec.planned_noise * average, sets, t, length, panel.period_days, donors)
+    planned = spec.planned_noise * average
+    now = score(panel.kpi, panel.noise, planned, sets, t, length, panel.period_days, donors, movement)
     # How far the control factor will have moved by the window is not known yet; the look-backs say how far it does.
     now = replace(now, slope_variance=slope)
     log_sigma, spread = shrink(now.log_sigma, error, sets.sizes)

@@ -142,6 +142,14 @@ def _common(pre: int, length: int, period_days: float, sigma: float, noise: floa
     )
 
 
+def learn_movement(
+    kpi: np.ndarray, noise: np.ndarray, pre: int, period_days: float, donors: np.ndarray
+) -> MovementPrior:
+    """How geos move, from the first `pre` periods. Look-backs share the earliest's: it is in the past of each."""
+    control = control_factor(kpi[:, :pre], noise[:, :pre], donors, np.arange(pre))
+    return movement_prior(kpi[:, :pre], noise[:, :pre], control, np.arange(pre), period_days)
+
+
 def score(
     kpi: np.ndarray,
     noise: np.ndarray,
@@ -151,11 +159,13 @@ def score(
     length: int,
     period_days: float,
     donors: np.ndarray,
+    movement: MovementPrior,
 ) -> Scores:
     """Scores of every set with a history of `pre` periods and a window of `length` after it.
 
     `kpi`, `noise` (G, T) without holes; `planned` (G,) released variance of a window's cell. The window may lie beyond
-    the panel: then there is no placebo and no slope term. `donors` (J,): geos that may ever serve as control.
+    the panel: then there is no placebo and no slope term. `donors` (J,): geos that may ever serve as control;
+    `movement` from `learn_movement`.
     """
     end = min(pre + length, kpi.shape[1])
     seen = end - pre == length
@@ -165,7 +175,6 @@ def score(
         np.arange(len(kpi)), _spread(control.weights, donors, len(kpi)), control.factor,
         control.released_variance, _spread(control.own_variance[:, None], donors, len(kpi))[:, 0],
     )  # fmt: skip
-    movement = movement_prior(cut, known, control, np.arange(pre), period_days)
     gaps = _gaps(cut, noise[:, :pre].mean(axis=1), planned, full, sets, pre)
     parts = [np.full(len(sets.masks), np.nan) for _ in range(5)]
     for size in np.unique(sets.sizes):

@@ -76,6 +76,12 @@ class SumEffect:
     sigma: float
 
 
+def weighted_gram(weights: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """x' diag(w) x for every row of `weights` (..., T) and one `x` (T, C), as (..., C, C): one matrix product."""
+    pairs = (x[:, :, None] * x[:, None, :]).reshape(len(x), -1)
+    return (weights @ pairs).reshape(*weights.shape[:-1], x.shape[1], x.shape[1])
+
+
 @dataclass(frozen=True, slots=True)
 class Cells:
     """Forecasts at S sizes and one (phi, omega)."""
@@ -102,15 +108,15 @@ def weekday_columns(times: np.ndarray, period_days: float) -> np.ndarray:
 
 
 @lru_cache(maxsize=256)
-def _spectrum(times: tuple[int, ...], phi: float) -> tuple[np.ndarray, np.ndarray]:
-    t = np.array(times)
+def _spectrum(times: bytes, phi: float) -> tuple[np.ndarray, np.ndarray]:
+    t = np.frombuffer(times, dtype=np.int64)
     values, vectors = np.linalg.eigh(np.power(phi, np.abs(t[:, None] - t[None, :])))
     return np.maximum(values, 1e-10), vectors
 
 
 def rotation(times: np.ndarray, noise: np.ndarray, phi: float, white: float) -> tuple[np.ndarray, np.ndarray, float]:
     """(rotate (T, T), lam (T,), log|C|): rotate maps cov(s²C + diag noise) to diag(s² + lam), C the correlation."""
-    values, vectors = _spectrum(tuple(int(t) for t in times), float(phi))
+    values, vectors = _spectrum(np.asarray(times, dtype=np.int64).tobytes(), float(phi))
     values = (1 - white) * values + white
     root = vectors / np.sqrt(values)  # (T, T); root.T C root = I
     logdet = float(np.log(values).sum())
@@ -135,9 +141,9 @@ def cells(history: History, window: Window, prior: np.ndarray, sigmas: np.ndarra
     theta = np.linalg.solve(precision, right[:, :, None])[:, :, 0]  # (S, C)
     residual = g - theta @ x.T  # (S, T)
     kriged = s2[:, None, None] * inverse[:, :, None] * (rotate @ cross)  # (S, T, n)
-    gradient = window.design.T[None] - np.einsum("tc,stn->scn", x, kriged)  # (S, C, n)
+    gradient = window.design.T[None] - x.T @ kriged  # (S, C, n)
     solved = np.linalg.solve(precision, gradient)  # (S, C, n)
-    mean = theta @ window.design.T + np.einsum("stn,st->sn", kriged, residual)
+    mean = theta @ window.design.T + (residual[:, None, :] @ kriged)[:, 0]
     k = s2[:, None, None] * (rotate @ cross)
     sums = (k.sum(2), kriged.sum(2), gradient.sum(2), solved.sum(2))
     variance = s2 * within.sum() - (sums[0] * sums[1]).sum(1) + (sums[2] * sums[3]).sum(1)
@@ -156,7 +162,7 @@ def _precision(
     The factor carries errors of its own. They inflate its sum of squares and pull the slope towards zero; both are
     taken out in expectation, but never more than nine tenths of the slope's information.
     """
-    information = np.einsum("st,tc,td->scd", inverse, x, x)
+    information = weighted_gram(inverse, x)
     rest = [c for c in range(x.shape[1]) if c != 1]
     partial = information[:, 1, 1].copy()
     inner = information[:, rest][:, :, rest] + np.diag(prior[rest])

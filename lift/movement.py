@@ -26,6 +26,7 @@ from lift.gap import (
     rotation,
     vague_prior,
     weekday_columns,
+    weighted_gram,
 )
 
 MIN_DONORS = 3  # fewer say nothing about a population
@@ -66,12 +67,12 @@ def _log_likelihood(
             x, g = rotate @ design, gap @ rotate.T  # (T, C), (J, T)
             total = sizes[:, :, None] ** 2 + tau2[:, None, None] * base  # (J, S, T)
             inverse = 1 / total
-            information = np.einsum("jst,tc,td->jscd", inverse, x, x) + np.diag(prior)
+            root = np.linalg.cholesky(weighted_gram(inverse, x) + np.diag(prior))  # (J, S, C, C)
             right = (inverse * g[:, None, :]) @ x  # (J, S, C)
-            theta = np.linalg.solve(information, right[..., None])[..., 0]
-            quadratic = (inverse * g[:, None, :] ** 2).sum(2) - (theta * right).sum(2)
-            logs = logdet + np.log(total).sum(2) + np.linalg.slogdet(information)[1]
-            out[:, a, b] = -0.5 * (logs + quadratic)
+            solved = np.linalg.solve(root, right[..., None])[..., 0]
+            quadratic = (inverse @ (g**2)[:, :, None])[..., 0] - (solved**2).sum(2)
+            in_root = 2 * np.log(np.diagonal(root, axis1=2, axis2=3)).sum(2)
+            out[:, a, b] = -0.5 * (logdet + np.log(total).sum(2) + in_root + quadratic)
     return out, sizes
 
 

@@ -17,7 +17,7 @@ from lift_worlds import recast_a1, weekly
 from contracts.errors import ContractError
 from lift.cells import cell_covariance, fit_cells, fit_staggered, multiplicity, simultaneous
 from lift.design import DesignPanel, DesignSpec, candidate_sets, market_selection, mde_against_noise
-from lift.design_engine import score, shrink
+from lift.design_engine import learn_movement, score, shrink
 from lift.design_record import open_sealed, platform_rows, seal_design
 from lift.gls import GlsControl
 from lift.protocol import GeoTest
@@ -65,7 +65,9 @@ def test_the_engine_reads_a_look_back_as_the_readout_does() -> None:
         kpi = recast_a1(np.random.default_rng([seed, 3]))
         panel = DesignPanel(tuple(f"m{i:02d}" for i in range(21)), kpi, np.zeros_like(kpi), 1.0)
         sets = candidate_sets(panel, DesignSpec(candidates=panel.geos[:4], sizes=(1, 2)))
-        s = score(kpi, np.zeros_like(kpi), np.zeros(21), sets, 90, 15, 1.0, np.arange(21))
+        everyone = np.arange(21)
+        movement = learn_movement(kpi, np.zeros_like(kpi), 90, 1.0, everyone)
+        s = score(kpi, np.zeros_like(kpi), np.zeros(21), sets, 90, 15, 1.0, everyone, movement)
         for row in range(0, 10, 3):
             treated = np.flatnonzero(sets.masks[row] > 0)
             test = GeoTest(
