@@ -130,7 +130,8 @@ def _model(s: Snapshot, channel: str, period: Period) -> list[dict[str, object]]
 
 
 def _lift(s: Snapshot, channel: str, period: Period) -> list[dict[str, object]]:
-    rows = s.lift[(s.lift["channel"] == channel) & (s.lift["metric"] == s.meta.kpi)].dropna(subset=["iroas"])
+    read = s.lift["published"] & (s.lift["channel"] == channel) & (s.lift["metric"] == s.meta.kpi)
+    rows = s.lift[read].dropna(subset=["iroas"])
     spend, basis = period_spend(s, channel, period)
     if spend is None:
         return []
@@ -162,5 +163,6 @@ def _row(source: str, family: str, mean: float, p05: float, p95: float, note: st
 
 def unscaled_tests(s: Snapshot, channel: str) -> str:
     """Names of the channel's tests that cannot be put on the period's scale, joined by ', '."""
-    rows = s.lift[(s.lift["channel"] == channel) & (s.lift["metric"] == s.meta.kpi) & s.lift["iroas"].isna()]
+    of = s.lift["published"] & (s.lift["channel"] == channel) & (s.lift["metric"] == s.meta.kpi)
+    rows = s.lift[of & s.lift["iroas"].isna()]
     return ", ".join(dict.fromkeys(rows["experiment"]))

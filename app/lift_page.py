@@ -46,6 +46,7 @@ def lift_page(readout: LiftReadout) -> str:
         plan=plan_table(readout),
         estimates=estimate_table(readout),
         arms=arm_table(readout),
+        looks=look_table(readout),
         figures=_figures(readout),
         marks=MARKS,
     )
@@ -109,6 +110,20 @@ def arm_table(r: LiftReadout) -> pd.DataFrame:
             for a in r.arms
         ]
     )
+
+
+def look_table(r: LiftReadout) -> pd.DataFrame:
+    """Every look at a running test."""
+    return pd.DataFrame(
+        [
+            {
+                "look": str(x.look), "to": x.day.isoformat(), "arm": x.arm, "metric": x.metric,
+                "effect": figure(x.value), "95 % interval": between(x.lower, x.upper), "p": figure(x.p_value, 2),
+                "noise share": percent(x.noise_share),
+            }
+            for x in r.looks
+        ]
+    )  # fmt: skip
 
 
 def _figures(r: LiftReadout) -> list[Figure]:

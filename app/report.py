@@ -201,8 +201,8 @@ def _curve(s: Snapshot, channel: str, units: Units) -> Figure:
     now = figures.current_spend(s.response).get(channel, 0.0)
     planned = None
     changes = figures.recommended_changes(s)
-    if s.response is not None and channel in changes and channel in s.response.channels:
-        planned = float(scenario.from_changes(s.response, changes)[s.response.channels.index(channel)])
+    if s.surface is not None and channel in changes and channel in s.surface.response.channels:
+        planned = float(scenario.from_changes(s.surface, changes)[s.surface.response.channels.index(channel)])
     chart = curve.response_curve(rows, channel, figures.channels(s), now, units, planned)
     return _figure(f"Response to spend on {channel}", chart, curve.alt_text(rows, channel, now, units), rows)
 

@@ -1,8 +1,9 @@
-"""What a planned spend would bring, from the posterior draws of the response. Pure functions; no sampling.
+"""What a planned spend would bring over the planning period, from the posterior draws. Pure functions; no sampling.
 
-A plan is one spend per channel in currency per period, in the order of `response.channels`. Scenario and current split
-are evaluated on the same draws, so their difference is paired: what both share cancels. How a channel's spend lies over
-the geos, and how draws become an interval, is the planning room's rule.
+A plan is one spend per channel in currency per period, held, in the order of the model's channels. Outcomes are of the
+response in time: what earlier spend still brings counts for no plan, what a plan works after the period counts for it.
+They are shown per period of the plan (the whole ÷ its periods). Scenario and current split are evaluated on the same
+draws, so their difference is paired: what both share cancels.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ import pandas as pd
 from app.figures import Estimate, weighted_interval
 from app.wording import Units, percent
 from contracts.errors import ContractError
-from contracts.response import SteadyResponse
-from planning.allocate import outcome_draws
+from planning.scenarios import DUST, today
+from planning.surface import Surface, evaluate, held
+from planning.surface import extrapolated as beyond_observed
 
 GUARDRAIL = 0.30  # how far a channel may move from its current spend unless the user widens it
 QUERY_PREFIX = "spend."
@@ -25,7 +27,7 @@ QUERY_PREFIX = "spend."
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Outcome of a plan against the current split, KPI units per period."""
+    """Outcome of a plan against the current split, KPI units per period of the plan."""
 
     current: Estimate
     planned: Estimate
@@ -39,29 +41,35 @@ class Comparison:
         return bool((self.rows[["mean", "p05", "p95"]] != 0).any(axis=None))
 
 
-def current(response: SteadyResponse) -> np.ndarray:
+def current(surface: Surface) -> np.ndarray:
     """Current spend per channel over all geos, shape (C,), currency per period."""
-    return response.current_spend.sum(axis=0)
+    return today(surface)
 
 
-def from_changes(response: SteadyResponse, changes: Mapping[str, float]) -> np.ndarray:
+def from_changes(surface: Surface, changes: Mapping[str, float]) -> np.ndarray:
     """Spend (C,) from changes as shares of current spend; channels not named keep theirs."""
-    return current(response) * np.array([1 + changes.get(c, 0.0) for c in response.channels])
+    return current(surface) * np.array([1 + changes.get(c, 0.0) for c in surface.response.channels])
 
 
-def compare(response: SteadyResponse, spend: np.ndarray) -> Comparison:
+def outcome(surface: Surface, spend: np.ndarray) -> np.ndarray:
+    """KPI units per period of the plan (D, C) that a held spend (C,) brings."""
+    found = evaluate(surface, held(surface, spend))
+    return (found.within + found.beyond) / surface.periods
+
+
+def compare(surface: Surface, spend: np.ndarray) -> Comparison:
     """Outcome of `spend` (C,) against the current split. Raises ContractError for a negative or wrong-sized spend."""
-    if spend.shape != (len(response.channels),) or not np.isfinite(spend).all() or (spend < 0).any():
-        raise ContractError(f"a plan needs one spend >= 0 for each of {len(response.channels)} channels; got {spend}.")
-    now = outcome_draws(response, current(response)).sum(axis=1)
-    plan = outcome_draws(response, spend).sum(axis=1)
-    change, weights = plan - now, response.weights
-    change[np.abs(change) <= 1e-9 * np.abs(now)] = 0.0  # dust of the arithmetic is no change
-    each = [weighted_interval(change[:, c], weights) for c in range(len(response.channels))]
-    before = current(response)
+    channels = surface.response.channels
+    if spend.shape != (len(channels),) or not np.isfinite(spend).all() or (spend < 0).any():
+        raise ContractError(f"a plan needs one spend >= 0 for each of {len(channels)} channels; got {spend}.")
+    before = current(surface)
+    now, plan = outcome(surface, before), outcome(surface, spend)
+    change, weights = plan - now, surface.weights
+    change[np.abs(change) <= DUST * np.abs(now)] = 0.0  # dust of the arithmetic is no change
+    each = [weighted_interval(change[:, c], weights) for c in range(len(channels))]
     rows = pd.DataFrame(
         {
-            "channel": response.channels,
+            "channel": channels,
             "current_spend": before,
             "spend": spend,
             "spend_change": np.divide(spend, before, out=np.full_like(before, np.nan), where=before > 0) - 1,
@@ -93,10 +101,10 @@ def verdict(change: Estimate, probability: float) -> str:
     return f"Noise and signal are not told apart: the interval holds zero (chance of a gain: {percent(chance)})."
 
 
-def guardrails(response: SteadyResponse, share: float) -> tuple[np.ndarray, np.ndarray]:
+def guardrails(surface: Surface, share: float) -> tuple[np.ndarray, np.ndarray]:
     """Lowest and highest spend (C,): current spend ± `share`; 0 to the observed maximum where there is none now."""
-    now = current(response)
-    return now * (1 - share), np.where(now > 0, now * (1 + share), response.observed_max)
+    now, most = current(surface), surface.response.steady.observed_max / surface.assumptions.rate
+    return now * (1 - share), np.where(now > 0, now * (1 + share), most)
 
 
 def hold_locked(
@@ -143,9 +151,9 @@ def feasible(low: np.ndarray, high: np.ndarray, budget: float, units: Units) -> 
     return ""
 
 
-def extrapolated(response: SteadyResponse, spend: np.ndarray) -> tuple[str, ...]:
-    """Channels whose planned spend lies above the largest ever observed."""
-    return tuple(c for c, x, top in zip(response.channels, spend, response.observed_max, strict=True) if x > top)
+def extrapolated(surface: Surface, spend: np.ndarray) -> tuple[str, ...]:
+    """Channels whose planned spend goes, in some geo, beyond any exposure that the model has seen there."""
+    return beyond_observed(surface, held(surface, spend))
 
 
 def cells_csv(comparison: Comparison, units: Units) -> str:

@@ -8,22 +8,21 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
-import numpy as np
 import pandas as pd
 
-from contracts.errors import ContractError, WorkspaceError
+from app.draws import DRAW_TYPES, PERIOD_KEY, RECENT_TYPES, RESPONSE_KEY, Tables, from_tables, surface_of
+from contracts.errors import WorkspaceError
 from contracts.response import SteadyResponse
 from contracts.tables import BY_NAME
+from planning.surface import Surface
 
 ENV = "PLUMB_WAREHOUSE"
-DRAW_COLUMNS = (
-    "channel", "geo", "draw", "weight", "amplitude", "half_saturation", "slope", "unit", "current_spend",
-    "observed_max",
-)  # fmt: skip
 # v_effects holds a row per geo and week as well; the screens read the two scopes that they show.
 _FILTERS = {"v_effects": "WHERE scope IN ('total', 'week')"}
 _VIEWS = (
@@ -63,7 +62,13 @@ class Snapshot:
     charges: pd.DataFrame
     runs: pd.DataFrame
     checks: pd.DataFrame
-    response: SteadyResponse | None  # None when no model has been fitted
+    surface: Surface | None  # what any plan of the planning period brings; None when no model has been fitted
+    period: str = ""  # the planning period and its assumptions, as `meta` holds them
+
+    @property
+    def response(self) -> SteadyResponse | None:
+        """The steady curves of the surface's draws."""
+        return None if self.surface is None else self.surface.response.steady
 
     @property
     def empty(self) -> bool:
@@ -94,43 +99,69 @@ def fingerprint(path: Path) -> str:
 
 def load(path: Path) -> Snapshot:
     """Reads the whole snapshot. Raises WorkspaceError when the file is missing, damaged or of another version."""
-    fingerprint(path)
-    try:
-        # Nothing else may be read through this connection: no other file, no extension, no network.
-        con = duckdb.connect(str(path), read_only=True, config={"enable_external_access": "false"})
-    except duckdb.Error as e:
-        raise WorkspaceError(f"{path} is not a readable warehouse ({_first_line(e)}); run `plumb run` again.") from e
-    with con:
+    with opened(path) as (con, _):
         frames = {name: _read_view(con, path, name) for name in _VIEWS}
         meta = _read_meta(con, path)
-        draws = _query(con, path, f"SELECT {', '.join(DRAW_COLUMNS)} FROM response_draws")
+        surface, period = _surface(con, path)
     fields = {name.removeprefix("v_"): frame for name, frame in frames.items()}
-    return Snapshot(meta=meta, response=None if draws.empty else response(draws), **fields)
+    return Snapshot(meta=meta, surface=surface, period=period, **fields)
 
 
-def response(draws: pd.DataFrame) -> SteadyResponse:
-    """Steady response from the rows of `response_draws` (one per channel × geo × draw).
+def draw_tables(con: duckdb.DuckDBPyConnection) -> tuple[Tables, str]:
+    """The tables of the response in an open file, and its planning period (JSON, '' for none). Raises duckdb.Error."""
+    found = {
+        name: con.execute(f"SELECT {', '.join(types)} FROM {name}").df()
+        for name, types in (("response_draws", DRAW_TYPES), ("response_recent", RECENT_TYPES))
+    }
+    meta = dict(con.execute("SELECT key, value FROM meta").fetchall())
+    facts, period = (str(meta.get(key) or "") for key in (RESPONSE_KEY, PERIOD_KEY))
+    return Tables(found["response_draws"], found["response_recent"], facts), period
 
-    Raises ContractError when a channel × geo × draw is missing or double.
+
+def load_meta(path: Path) -> Meta:
+    """What the file says about itself. Raises WorkspaceError as `load` does."""
+    with opened(path) as (con, _):
+        return _read_meta(con, path)
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[tuple[duckdb.DuckDBPyConnection, str]]:
+    """A read-only connection to the file as it is now, and the file's fingerprint.
+
+    The file is attached to an engine of its own: `duckdb.connect(path)` would share one engine with every other reader
+    in this process, and go on reading a file that has been replaced as long as one of them is open. Nothing else can be
+    read through the connection: no other file, no extension, no network.
+
+    Raises WorkspaceError when the file is missing or damaged.
     """
-    channels, geos = (tuple(sorted(draws[k].unique())) for k in ("channel", "geo"))
-    order = draws.sort_values(["draw", "geo", "channel"])
-    shape = (order["draw"].nunique(), len(geos), len(channels))
-    if len(order) != np.prod(shape) or order.duplicated(["draw", "geo", "channel"]).any():
-        raise ContractError(f"response_draws must hold one row per draw, geo and channel {shape}; got {len(order)}.")
-    cube = {k: order[k].to_numpy(dtype=float).reshape(shape) for k in DRAW_COLUMNS[3:]}
-    weights = cube["weight"][:, 0, 0]
-    return SteadyResponse(
-        channels=channels,
-        geos=geos,
-        amplitude=cube["amplitude"],
-        unit=cube["unit"][0],
-        half_saturation=cube["half_saturation"][:, 0],
-        slope=cube["slope"][:, 0],
-        current_spend=cube["current_spend"][0],
-        observed_max=cube["observed_max"][0, 0],
-        weights=weights / weights.sum(),
-    )
+    while True:
+        mark = fingerprint(path)
+        con = duckdb.connect(":memory:", config={"threads": "1"})
+        try:
+            quoted = str(path).replace("'", "''")
+            con.execute(f"ATTACH '{quoted}' AS warehouse (READ_ONLY)")
+            con.execute("USE warehouse; SET enable_external_access = false; SET lock_configuration = true")
+        except duckdb.Error as e:
+            con.close()
+            raise WorkspaceError(
+                f"{path} is not a readable warehouse ({_first_line(e)}); run `plumb run` again."
+            ) from e
+        if fingerprint(path) == mark:
+            break
+        con.close()  # replaced between the two looks
+    try:
+        yield con, mark
+    finally:
+        con.close()
+
+
+def _surface(con: duckdb.DuckDBPyConnection, path: Path) -> tuple[Surface | None, str]:
+    try:
+        tables, period = draw_tables(con)
+    except duckdb.Error as e:
+        raise _other_version(path, e) from e
+    response = from_tables(tables)
+    return (None if response is None else surface_of(response, period)), period
 
 
 def latest(frame: pd.DataFrame, view: str) -> pd.DataFrame:
@@ -157,9 +188,13 @@ def _query(con: duckdb.DuckDBPyConnection, path: Path, sql: str) -> pd.DataFrame
     try:
         return con.execute(sql).df()
     except duckdb.Error as e:
-        raise WorkspaceError(
-            f"{path} was made by another version of Plumbline ({_first_line(e)}); run `plumb run` to rebuild it."
-        ) from e
+        raise _other_version(path, e) from e
+
+
+def _other_version(path: Path, error: Exception) -> WorkspaceError:
+    return WorkspaceError(
+        f"{path} was made by another version of Plumbline ({_first_line(error)}); run `plumb run` to rebuild it."
+    )
 
 
 def _first_line(error: Exception) -> str:

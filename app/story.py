@@ -89,10 +89,9 @@ def _todo(s: Snapshot, units: Units) -> str:
     down = [f"{c} ({percent(x, signed=True)})" for c, x in sorted(changes.items(), key=lambda kv: kv[1]) if x < 0]
     up = [f"{c} ({percent(x, signed=True)})" for c, x in sorted(changes.items(), key=lambda kv: -kv[1]) if x > 0]
     text = f"Move budget from {listed(down)} to {listed(up)}" if down and up else f"Change {listed(down or up)}"
-    if s.response is None:
+    if s.surface is None:
         return f"{text}."
-    spend = scenario.from_changes(s.response, changes)
-    gain = scenario.compare(s.response, spend).change
+    gain = scenario.compare(s.surface, scenario.from_changes(s.surface, changes)).change
     verdict = "a gain above noise" if gain.p05 > 0 else "not clearly different from no change"
     return (
         f"{text}. Expected: {units.kpi_figure(gain.mean)} per {units.period} against the current split "

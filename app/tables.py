@@ -85,6 +85,7 @@ def tests(s: Snapshot) -> pd.DataFrame:
                 f"effect ({INTERVAL_NAME})": " ".join(
                     (with_interval(r.mean, r.p05, r.p95), replace(units, kpi=str(r.metric)).kpi_title)
                 ),
+                "read by the model": "yes" if r.published else "no",
                 "p-value": "< 0.001" if r.p_value < 0.001 else figure(r.p_value, 2),
                 f"spend change, {units.currency}": figure(r.spend_delta),
                 f"outcome per {units.currency} ({INTERVAL_NAME})": with_interval(

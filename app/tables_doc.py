@@ -58,9 +58,10 @@ ORDER BY metric, noise_share DESC;""",
 _EXTRA = (
     (
         "response_draws",
-        "One row per channel × geo × draw: the steady response curve of the calibrated model, from which planning and "
-        "the explorer evaluate any spend. Response of a geo in one period to a steady spend `s`: "
-        "`amplitude · (unit · s)^slope / ((unit · s)^slope + half_saturation^slope)`.",
+        "One row per channel × geo × draw: the response of the calibrated model, from which planning and the explorer "
+        "value any plan. Response of a geo in one period to a spend `s` held for long: "
+        "`amplitude · (unit · s)^slope / ((unit · s)^slope + half_saturation^slope)`; in time, `unit · s` is the stock "
+        "of docs/planning.md.",
         (
             Column("channel", "VARCHAR", "", "channel, named as in spend"),
             Column("geo", "VARCHAR", "", "geo"),
@@ -69,16 +70,32 @@ _EXTRA = (
             Column("amplitude", "DOUBLE", "KPI units per period", "response at full saturation"),
             Column("half_saturation", "DOUBLE", "saturation units", "dose of half the amplitude"),
             Column("slope", "DOUBLE", "", "steepness of the curve"),
+            Column("retention", "DOUBLE", "share", "carried to the next period"),
+            Column("delay", "DOUBLE", "", "0: geometric carry-over; larger: it peaks later"),
             Column("unit", "DOUBLE", "saturation units per currency", "dose per unit of spend"),
             Column("current_spend", "DOUBLE", "currency per period", "mean of the last 13 periods"),
             Column("observed_max", "DOUBLE", "currency per period", "largest observed spend of the channel, all geos"),
+            Column("observed", "DOUBLE", "saturation units", "largest exposure of one period seen in the geo"),
+            Column("population", "DOUBLE", "people", "of the geo, or 1 where unknown"),
+        ),
+    ),
+    (
+        "response_recent",
+        "One row per channel × geo × period before the data's end: what is still in flight when a plan begins.",
+        (
+            Column("channel", "VARCHAR", "", "channel, named as in spend"),
+            Column("geo", "VARCHAR", "", "geo"),
+            Column("periods_before", "INTEGER", "periods", "1: the last period of the data"),
+            Column("exposure", "DOUBLE", "saturation units", "exposure of that period"),
         ),
     ),
     (
         "meta",
         "What the file says about itself. Keys: `project`, `kpi`, `currency`, `user_level` (`true`, or `false` when no "
         "user-level data was used), `consent` (`column` or `assumed`), `period_start`, `period_end`, `generated_at`, "
-        "`model_version`, `seed`, `run_id`, `saved_state` (which saves the file holds; empty for none).",
+        "`model_version`, `seed`, `run_id`, `saved_state` (which saves the file holds; empty for none), "
+        "`response` (JSON: lags, period_days, last_period, currency, kpi_name, revenue_per_kpi), `planning_period` "
+        "(JSON: start, periods, assumptions of the plans).",
         (
             Column("key", "VARCHAR", "", "name"),
             Column("value", "VARCHAR", "", "value as text"),

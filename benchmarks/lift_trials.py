@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from lift.arms import adjusted, among_exposed, complier_effect, intention_to_treat, ratio, stratified
-from lift.sequential import added, mixture_sequence, spending_sequence
-from lift.totals import Totals
+from lift.sequential import mixture_sequence, spending_sequence
+from lift.totals import Totals, added
 
 COMPONENTS = (
     "n", "conversions", "conversions*conversions", "visits", "visits*visits", "conversions*visits",

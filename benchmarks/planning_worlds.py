@@ -32,7 +32,7 @@ from planning.surface import Assumptions, Surface, build_surface, evaluate, held
 LAGS, PERIODS = 9, 13
 LEVELS = np.array([0.5, 0.8, 1.0, 1.3])  # of today's spend, at which each channel was measured
 PRIOR_DRAWS = 200_000
-PLANS = ("mean", "p10", "mean on half", "p10 on half")
+PLANS = ("mean", "p10", "half p10", "mean on half", "p10 on half")  # half p10: the average of mean and P10
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,7 @@ class World:
     truth: Surface
     posterior: Surface
     ess: float  # smallest over the channels
+    log_sd: float  # of a channel's response today under the posterior, mean over channels: how well it is measured
 
 
 def prior(rng: np.random.Generator, size: int, channels: int) -> dict[str, np.ndarray]:
@@ -79,7 +80,8 @@ def make_world(seed: int, *, channels: int, noise: float, draws: int) -> World:
         at = rng.choice(PRIOR_DRAWS, draws, p=weight / weight.sum())
         for name in kept:
             kept[name][:, c] = tries[name][at]
-    return World(_surface(truth, size), _surface(kept, size), ess)
+    log_sd = float(np.log(steady(kept, np.ones(1))[..., 0]).std(axis=0).mean())
+    return World(_surface(truth, size), _surface(kept, size), ess, log_sd)
 
 
 def _surface(values: dict[str, np.ndarray], size: np.ndarray) -> Surface:
@@ -112,7 +114,7 @@ def _surface(values: dict[str, np.ndarray], size: np.ndarray) -> Surface:
     return build_surface(response, date(2025, 1, 13), PERIODS, Assumptions())
 
 
-def play(world: World, share: float) -> list[dict[str, float | str]]:
+def play(world: World, share: float, plans: tuple[str, ...] = PLANS) -> list[dict[str, float | str]]:
     """True and stated gain of each plan, as shares of what today's split truly brings."""
     surface, today = world.posterior, held(world.posterior).sum(axis=(0, 1))
     budget = round(float(today.sum()), 2)
@@ -123,10 +125,12 @@ def play(world: World, share: float) -> list[dict[str, float | str]]:
     rules = (Limit(name="total", low=budget, high=budget), *bounds)
     base = float(evaluate(world.truth, held(world.truth)).plan.sum())
     rows: list[dict[str, float | str]] = []
-    for name in PLANS:
-        objective = Objective(kind="mean" if name.startswith("mean") else "quantile", level=0.1, gain=True)
+    for name in plans:
+        caution = 0.5 if name.startswith("half") else 1.0
+        kind = "mean" if name.startswith("mean") else "quantile"
+        objective = Objective(kind=kind, level=0.1, caution=caution, gain=True)
         problem = Problem(surface=surface, objective=objective, rules=rules)
-        best = choose_and_value(problem)[1] if name.endswith("half") else optimise(problem)
+        best = choose_and_value(problem)[1] if name.endswith("on half") else optimise(problem)
         true = describe(Problem(surface=world.truth), best.spend).gain
         stated = best.gain_interval
         rows.append(
@@ -139,7 +143,7 @@ def play(world: World, share: float) -> list[dict[str, float | str]]:
 def summary(table: pd.DataFrame) -> pd.DataFrame:
     """One row a plan: share of true wins, true and stated gain, tenth percentile of the true gain, coverage."""
     rows = []
-    for name in PLANS:
+    for name in dict.fromkeys(table["plan"]):
         part = table[table["plan"] == name]
         inside = (part["true"] >= part["p10"]) & (part["true"] <= part["p90"])
         rows.append(
@@ -177,18 +181,22 @@ def main() -> None:
     parser.add_argument("--change", type=float, default=0.3, help="how far a channel may move")
     parser.add_argument("--draws", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--plans", nargs="+", choices=PLANS, default=list(PLANS))
     given = parser.parse_args()
-    begun, rows, ess = time.perf_counter(), [], []
+    begun, rows, ess, sds = time.perf_counter(), [], [], []
     for i in range(given.worlds):
         world = make_world(given.seed + i, channels=given.channels, noise=given.noise, draws=given.draws)
         ess.append(world.ess)
-        rows += [{"world": i} | row for row in play(world, given.change)]
+        sds.append(world.log_sd)
+        rows += [{"world": i} | row for row in play(world, given.change, tuple(given.plans))]
     table = pd.DataFrame(rows)
     pd.set_option("display.width", 200, "display.max_columns", 20)
     print(f"{given.worlds} worlds in {time.perf_counter() - begun:.0f} s; smallest effective draws {min(ess):.0f}; "
-          f"largest gap {table['gap'].max():.1e}")  # fmt: skip
+          f"log sd of a channel {np.mean(sds):.2f}; largest gap {table['gap'].max():.1e}")  # fmt: skip
     print(summary(table).round(4).to_string(index=False))
-    for cautious, bold in (("p10", "mean"), ("p10 on half", "mean on half")):
+    for cautious, bold in (("p10", "mean"), ("half p10", "mean"), ("p10 on half", "mean on half")):
+        if not {cautious, bold} <= set(given.plans):
+            continue
         found = {k: round(v, 5) for k, v in compare_tails(table, cautious, bold).items()}
         print(f"tenth percentile of the true gain, {cautious} minus {bold}: {found}")
 

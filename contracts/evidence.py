@@ -23,7 +23,7 @@ class Experiment:
 
     name: str
     kind: Literal["geo", "user"]
-    channel: str
+    channel: str  # several channels that changed at once are joined by ';'
     start: date
     end: date  # inclusive
     treated: tuple[str, ...]
@@ -37,6 +37,11 @@ class Experiment:
             raise ContractError(f"experiment {self.name!r} ends ({self.end}) before it starts ({self.start}).")
         if self.kind == "geo" and not self.treated:
             raise ContractError(f"experiment {self.name!r} is a geo test and names no treated geos.")
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """The tested channels, one or several."""
+        return tuple(name.strip() for name in self.channel.split(";"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import date
 
 import numpy as np
@@ -46,6 +47,8 @@ class Panel:
     scale_back: tuple[float, float]  # factor (mean, sd) that undoes the clipped mass; (1, 0) when nothing was clipped
     user_level: bool  # False: the aggregate-only door, no user-level data was used
     evidence_ids: tuple[str, ...]  # the release ids (or file hash) behind the KPI
+    frequency: np.ndarray | None = None  # (G, T, C) mean exposures per person reached; `media` is then reach; 0: none
+    treatments: Mapping[str, float] = field(default_factory=dict)  # controls that are decisions -> value that is none
 
     def __post_init__(self) -> None:
         g, t, c = len(self.geos), len(self.weeks), len(self.channels)
@@ -69,6 +72,11 @@ class Panel:
         for name in ("media", "spend", "organic", "kpi_variance"):
             if (getattr(self, name) < 0).any():
                 raise ContractError(f"panel {name} must be >= 0.")
+        unknown = sorted(set(self.treatments) - set(self.control_names))
+        if unknown:
+            raise ContractError(f"panel treatment {unknown[0]!r} is not among its controls.")
+        if self.frequency is not None:
+            self._check_frequency((g, t, c))
         if not (self.population > 0).all():
             raise ContractError("panel population must be > 0 for every geo.")
         if not np.isfinite(self.kpi).any():
@@ -76,6 +84,16 @@ class Panel:
         for name in ("geos", "weeks", "channels"):
             if len(set(getattr(self, name))) != len(getattr(self, name)):
                 raise ContractError(f"panel {name} must be unique; got {getattr(self, name)}.")
+
+    def _check_frequency(self, shape: tuple[int, ...]) -> None:
+        seen = self.frequency
+        assert seen is not None
+        if seen.shape != shape or not np.isfinite(seen).all() or (seen < 0).any():
+            raise ContractError(f"panel frequency must hold finite numbers >= 0 of shape {shape}; got {seen.shape}.")
+        bad = (seen > 0).any(axis=(0, 1)) & ((self.media > 0) & (seen <= 0)).any(axis=(0, 1))
+        if bad.any():
+            name = self.channels[int(np.flatnonzero(bad)[0])]
+            raise ContractError(f"channel {name!r} has reach without a frequency in some period; give both or neither.")
 
     def geo_index(self, geo: str) -> int:
         """Position of `geo`. Raises ContractError when it is not in the panel."""

@@ -52,6 +52,23 @@ class CheckLine:
     name: str
     verdict: Literal["pass", "warn", "fail"]
     text: str
+    value: float | None = None  # the figure behind the verdict
+    limit: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LookLine:
+    """One look at a running test; its interval holds at all looks together."""
+
+    look: int
+    day: date  # last day that it counts
+    arm: str
+    metric: str
+    value: float
+    lower: float  # 95 %, always valid
+    upper: float
+    p_value: float  # the least so far: may be stopped on
+    noise_share: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +92,7 @@ class LiftReadout:
     checks: tuple[CheckLine, ...]
     changes: tuple[str, ...]  # what would change the conclusion
     library: tuple[str, ...] = ()  # what all tests together say
+    looks: tuple[LookLine, ...] = ()  # of a test that was looked at while it ran
 
     def __post_init__(self) -> None:
         if not self.estimates:

@@ -6,6 +6,7 @@ cell, in the order of its public keys.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Any, Literal
@@ -89,9 +90,25 @@ class Release:
         if not np.isfinite(self.table["value"].to_numpy(float)).all():
             raise ContractError(f"release {self.release_id!r} holds values that are not finite.")
 
+    @property
+    def correction(self) -> int:
+        """Which correction of its measure and block it is; 0 for the first release."""
+        return int((self.metadata.get("correction") or {}).get("number", 0))
+
     def vector(self, name: str) -> pd.DataFrame:
         """Rows of one vector. Raises ContractError when the release has no such vector."""
         rows = self.table[self.table["vector"] == name]
         if rows.empty:
             raise ContractError(f"release {self.release_id!r} has no vector {name!r}.")
         return rows.reset_index(drop=True)
+
+
+def current(releases: Sequence[Release]) -> tuple[Release, ...]:
+    """Releases that figures are read from: of a measure and block that was corrected, its last correction alone.
+
+    A correction holds the whole block, so nothing is counted twice and nothing is missing. Order is kept.
+    """
+    last: dict[tuple[str, str], int] = {}
+    for r in releases:
+        last[r.measure, r.block] = max(last.get((r.measure, r.block), 0), r.correction)
+    return tuple(r for r in releases if r.correction == last[r.measure, r.block])

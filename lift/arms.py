@@ -21,73 +21,73 @@ import numpy as np
 from scipy import stats
 
 from contracts.errors import ContractError
-from lift.totals import Estimate, Joint, Points, Totals, estimate, joint, product, read_cell
+from lift.totals import Cell, Estimate, Joint, Points, Totals, estimate, joint, product, read_cell
 
 ONE = np.ones(1)
+Pair = tuple[Totals, Totals]  # (treated, control)
 
 
-def _differences(points: Points) -> np.ndarray:
-    (n_t, s_t), (n_c, s_c) = points
-    return s_t / n_t[..., None] - s_c / n_c[..., None]
+def differences(pairs: Sequence[Pair], metrics: Sequence[str]) -> Joint:
+    """Differences of the means per person of several metrics (..., k), jointly, over strata of (treated, control).
+
+    Strata are weighted by their released people of both arms; the weights' noise is counted. Raises ContractError when
+    there is no stratum or a total was not released.
+    """
+    if not pairs:
+        raise ContractError("a lift needs at least one stratum with a treated and a control arm.")
+
+    def weighted(points: Points) -> np.ndarray:
+        return over_strata(points[::2], points[1::2])
+
+    return joint(weighted, [read_cell(t, metrics) for pair in pairs for t in pair])
 
 
-def differences(treated: Totals, control: Totals, metrics: Sequence[str]) -> Joint:
-    """Differences of the means per person of several metrics (..., k), jointly."""
-    return joint(_differences, [read_cell(t, metrics) for t in (treated, control)])
+def over_strata(treated: Points, control: Points) -> np.ndarray:
+    """Weighted mean (..., k) over strata of the differences of means per person."""
+    weights = [n_t + n_c for (n_t, _), (n_c, _) in zip(treated, control, strict=True)]
+    total = sum(
+        w[..., None] * (s_t / n_t[..., None] - s_c / n_c[..., None])
+        for w, (n_t, s_t), (n_c, s_c) in zip(weights, treated, control, strict=True)
+    )
+    return np.asarray(total / sum(weights)[..., None])  # type: ignore[index]
 
 
 def intention_to_treat(treated: Totals, control: Totals, metric: str) -> Estimate:
     """Difference of the means per person assigned. Raises ContractError when a total was not released."""
-    return differences(treated, control, [metric]).contrast(ONE)
+    return differences([(treated, control)], [metric]).contrast(ONE)
 
 
-def incremental(treated: Totals, control: Totals, metric: str) -> Estimate:
-    """Incremental outcome of the treated arm, S[T] − n[T] · mean[C], metric units."""
-
-    def total(points: Points) -> np.ndarray:
-        (n_t, s_t), (n_c, s_c) = points
-        return s_t - n_t[..., None] * s_c / n_c[..., None]
-
-    return joint(total, [read_cell(t, [metric]) for t in (treated, control)]).contrast(ONE)
+def stratified(pairs: Mapping[str, Pair], metric: str) -> Estimate:
+    """The same within strata. Raises ContractError when there is no stratum."""
+    return differences(list(pairs.values()), [metric]).contrast(ONE)
 
 
 def adjusted(treated: Totals, control: Totals, metric: str, before: str) -> Estimate:
-    """CUPED: d(y) − theta d(x) with theta = Cov(dy, dx) / Var(dx), released noise counted in both.
+    """CUPED: d(y) − theta d(x), see `without_before`."""
+    both = differences([(treated, control)], [metric, before])
+    direction, doubt = without_before(both, 0, 1)
+    return uncertain(both, direction, doubt)
 
-    So a pre-period sum drowned in noise gets theta near 0. The difference d(x) has mean 0 by randomisation, whatever
-    theta is. theta comes from noisy products with variance v; the apparent variance is then too small by 2 v / Var(dx)
-    on average, which is added back to the sampling part.
+
+def without_before(figures: Joint, y: int, x: int) -> tuple[np.ndarray, np.ndarray]:
+    """Direction (..., m) of y − theta x, and what the estimated theta adds to its sampling variance, (...).
+
+    theta = Cov(y, x) / Var(x), released noise counted in both (Deng et al. 2013 without noise), so a pre-period sum
+    drowned in noise gets theta near 0. The figure x has mean 0 by randomisation, whatever theta is. theta comes from
+    noisy products with variance v; the apparent variance is then too small by 2 v / Var(x) on average.
     """
-    both = differences(treated, control, [metric, before])
-    covariance = both.sampling + both.released
-    theta = covariance[..., 0, 1] / covariance[..., 1, 1]
-    found = both.contrast(np.stack([np.ones_like(theta), -theta], -1))
-    doubt = both.uncertainty(np.array([1.0, 0.0]), np.array([0.0, 1.0]))
-    direction = np.stack([np.ones_like(theta), -theta], -1)
-    return estimate(
-        found.value,
-        found.sampling + 2 * doubt / covariance[..., 1, 1],
-        found.released,
-        both.uncertainty(direction, direction),
-    )
+    covariance = figures.sampling + figures.released
+    theta = covariance[..., y, x] / covariance[..., x, x]
+    at = np.eye(figures.value.shape[-1])
+    doubt = figures.uncertainty(at[y], at[x])
+    return at[y] - theta[..., None] * at[x], 2 * doubt / covariance[..., x, x]
 
 
-def stratified(pairs: Mapping[str, tuple[Totals, Totals]], metric: str) -> Estimate:
-    """Sum over strata of their differences, weighted by released people of both arms; weights' noise is counted.
-
-    Raises ContractError when there is no stratum.
-    """
-    if not pairs:
-        raise ContractError("a stratified lift needs at least one stratum with a treated and a control arm.")
-
-    def weighted(points: Points) -> np.ndarray:
-        weights = [points[i][0] + points[i + 1][0] for i in range(0, len(points), 2)]
-        effects = [_differences(points[i : i + 2]) for i in range(0, len(points), 2)]
-        total = sum(w[..., None] * d for w, d in zip(weights, effects, strict=True))
-        return np.asarray(total / sum(weights)[..., None])  # type: ignore[index]
-
-    cells = [read_cell(t, [metric]) for pair in pairs.values() for t in pair]
-    return joint(weighted, cells).contrast(ONE)
+def uncertain(figures: Joint, direction: np.ndarray, doubt: np.ndarray) -> Estimate:
+    """The contrast in a direction, its sampling variance raised by `doubt` (...)."""
+    found = figures.contrast(direction)
+    noise = figures.uncertainty(direction, direction)
+    return estimate(found.value, found.sampling + doubt, found.released, noise)
 
 
 def ratio(treated: Totals, control: Totals, numerator: str, denominator: str) -> Estimate:
@@ -96,8 +96,19 @@ def ratio(treated: Totals, control: Totals, numerator: str, denominator: str) ->
     The people cancel, so noise of n enters only through the estimated spread. Raises ContractError when a denominator
     does not stand clear of its own noise and sampling (5 sd), because its ratio then has no normal reference.
     """
-    cells = [read_cell(t, [numerator, denominator]) for t in (treated, control)]
-    for totals, c in zip((treated, control), cells, strict=True):
+    cells = _divisible((treated, control), numerator, denominator)
+
+    def quotient(points: Points) -> np.ndarray:
+        (_, t), (_, c) = points
+        return t[..., :1] / t[..., 1:] - c[..., :1] / c[..., 1:]
+
+    return joint(quotient, cells).contrast(ONE)
+
+
+def _divisible(arms: Pair, numerator: str, denominator: str) -> list[Cell]:
+    """The cells of both arms. Raises ContractError where a denominator does not stand clear of zero."""
+    cells = [read_cell(t, [numerator, denominator]) for t in arms]
+    for totals, c in zip(arms, cells, strict=True):
         sd = np.sqrt(c.sums_noise[..., 1] + c.n * c.spread[..., 1, 1])
         if not (c.sums[..., 1] > 5 * sd).all():
             raise ContractError(
@@ -105,12 +116,7 @@ def ratio(treated: Totals, control: Totals, numerator: str, denominator: str) ->
                 f"({float(np.max(sd)):.3g}) of zero, so nothing can be divided by it; give trials more rho or test the "
                 f"difference of {numerator!r} per person."
             )
-
-    def quotient(points: Points) -> np.ndarray:
-        (_, t), (_, c) = points
-        return t[..., :1] / t[..., 1:] - c[..., :1] / c[..., 1:]
-
-    return joint(quotient, cells).contrast(ONE)
+    return cells
 
 
 def among_exposed(treated: Totals, control: Totals, metric: str) -> Estimate:
@@ -120,6 +126,20 @@ def among_exposed(treated: Totals, control: Totals, metric: str) -> Estimate:
     exposure rates with `exposure_balance` first.
     """
     return ratio(treated, control, product(metric, "exposed"), "exposed")
+
+
+def incremental_of_exposed(treated: Totals, control: Totals, metric: str) -> Estimate:
+    """Incremental outcome of the treated arm, from its exposed people alone: S[T] − E[T] · S[C] / E[C], metric units.
+
+    What unexposed people do adds to neither; else as `among_exposed`.
+    """
+    cells = _divisible((treated, control), product(metric, "exposed"), "exposed")
+
+    def total(points: Points) -> np.ndarray:
+        (_, t), (_, c) = points
+        return t[..., :1] - t[..., 1:] * c[..., :1] / c[..., 1:]
+
+    return joint(total, cells).contrast(ONE)
 
 
 def exposure_balance(treated: Totals, control: Totals) -> Estimate:
@@ -149,7 +169,7 @@ def complier_effect(treated: Totals, control: Totals, metric: str, level: float 
 
     Assumes that assignment acts only through exposure. Interval: Fieller / Anderson–Rubin set at `level`.
     """
-    both = differences(treated, control, [metric, "exposed"])
+    both = differences([(treated, control)], [metric, "exposed"])
     dy, dd = both.value[..., 0], both.value[..., 1]
     tau = dy / dd
     at = both.contrast(np.stack([np.ones_like(tau), -tau], -1))

@@ -8,12 +8,12 @@ import numpy as np
 from scipy import linalg
 
 from contracts.errors import ContractError
-from contracts.evidence import Experiment, LiftEstimate, LiftLibrary
+from contracts.evidence import Experiment, LiftLibrary
 from contracts.panel import Panel
 from contracts.release import Release
 from lift.geo import GeoFit, geo_fit
 from lift.spend import spend_delta
-from lift.trials import METRICS, trial_covariance, trial_lifts
+from lift.trials import TrialReading, read_trial
 
 MAX_CORRELATION = 0.95
 
@@ -52,26 +52,9 @@ def _geo_block(fits: Sequence[GeoFit], panel: Panel) -> np.ndarray:
     return out
 
 
-def _released_metrics(experiment: Experiment, release: Release) -> tuple[str, ...]:
-    """Metrics that the release carries for this experiment, in the order of `METRICS`."""
-    components = set(release.table.loc[release.table["experiment"] == experiment.name, "component"])
-    found = tuple(m for m in METRICS if m in components and f"{m}*{m}" in components)
-    if not found:
-        raise ContractError(
-            f"release {release.release_id!r} holds no metric of experiment {experiment.name!r}; it needs at least "
-            f"one of {', '.join(METRICS)} with its square. Check the experiment's name in the assignments."
-        )
-    return found
-
-
-def _user_block(experiment: Experiment, panel: Panel, release: Release) -> tuple[tuple[LiftEstimate, ...], np.ndarray]:
-    estimates = trial_lifts(
-        experiment,
-        release,
-        spend_delta=spend_delta(experiment, panel).value,
-        metrics=_released_metrics(experiment, release),
-    )
-    return estimates, trial_covariance(experiment, release, estimates)
+def trial_reading(experiment: Experiment, panel: Panel, release: Release) -> TrialReading:
+    """A released user test with its spend change from the experiments table or the panel. Raises ContractError."""
+    return read_trial(experiment, release, spend_delta=spend_delta(experiment, panel).value)
 
 
 def build_library(
@@ -80,9 +63,10 @@ def build_library(
     """Estimates of every experiment and their covariance (K, K).
 
     `trial_releases`: experiment name -> its trials release, one for each user test. A geo test gives one estimate of
-    the panel's KPI; a user test one per treated arm and released metric. Geo tests leave each other's cells out, so
-    that only controls are shared. Geo and user tests are taken as independent (the people of a test are a small part of
-    a geo). Raises ContractError when a user test has no release, a name is used twice, or an experiment cannot be read.
+    the panel's KPI; a user test its published reading per treated arm and released metric. Geo tests leave each other's
+    cells out, so that only controls are shared. Geo and user tests are taken as independent (the people of a test are a
+    small part of a geo). Raises ContractError when a user test has no release, a name is used twice, or an experiment
+    cannot be read.
     """
     names = [e.name for e in experiments]
     if len(set(names)) != len(names):
@@ -95,9 +79,11 @@ def build_library(
         for e in experiments
         if e.kind == "geo"
     ]
-    users = [_user_block(e, panel, trial_releases[e.name]) for e in experiments if e.kind == "user"]
-    estimates = [f.estimate for f in fits] + [e for block, _ in users for e in block]
+    users = [trial_reading(e, panel, trial_releases[e.name]) for e in experiments if e.kind == "user"]
+    estimates = [f.estimate for f in fits] + [e for reading in users for e in reading.estimates]
     if not estimates:
         return LiftLibrary((), np.zeros((0, 0)))
-    covariance = linalg.block_diag(*([_geo_block(fits, panel)] if fits else []), *(c for _, c in users))
+    covariance = linalg.block_diag(
+        *([_geo_block(fits, panel)] if fits else []), *(reading.covariance for reading in users)
+    )
     return LiftLibrary(tuple(estimates), _nearest_psd(covariance))

@@ -18,10 +18,12 @@ from contracts.release import Release
 from lift.controls import MIN_PRE
 from lift.geo import DEFAULT, GeoFit, t_columns
 from lift.iroas import iroas
+from lift.looks import LooksReading
 from lift.pool import Pooled
 from lift.protocol import GeoEstimator, GeoResult, GeoTest
 from lift.several import SRM_LIMIT, RatioCheck, sample_ratio
-from lift.trials import Arm, arm_totals, read_arms
+from lift.totals import Totals, added
+from lift.trials import TrialReading, read_arms
 
 MAX_NOISE_SHARE = 0.5
 MAX_MISS = 0.25  # typical miss of the fit before the test, share of the level, above which the page warns
@@ -99,24 +101,40 @@ def _points(
 
 
 def user_readout(
-    experiment: Experiment, release: Release, estimates: Sequence[LiftEstimate], currency: str, *,
+    experiment: Experiment, release: Release, reading: TrialReading, currency: str, *,
     kpi: str, split: Mapping[str, float] | None = None, plan: Sequence[PlanLine] = (),
+    looks: LooksReading | None = None,
 ) -> LiftReadout:  # fmt: skip
     """Page of a user test; the headline is the first arm's `kpi` where it was released. `split`: planned arm shares."""
-    ordered = sorted(estimates, key=lambda e: e.metric != kpi)
-    if not ordered:
-        raise ContractError(f"experiment {experiment.name!r} has no estimate to read out.")
-    arms = read_arms(experiment, release)
+    ordered = sorted(reading.estimates, key=lambda e: e.metric != kpi)
+    arms = {name: added(cells) for name, cells in read_arms(experiment, release).items()}
     e = ordered[0]
-    without = arms[experiment.control_arm].totals[e.metric][0] / arms[experiment.control_arm].people
-    base = without * arms[e.arm].people
-    checks = (*_split_check(arms, split), *_noise_check(e))
+    base = float(_mean(arms[experiment.control_arm], e.metric) * arms[e.arm].of("n")[0])
+    checks = (*_split_check(arms, split), *_noise_check(e), *_family_checks(reading), *reading.checks)
     return LiftReadout(
-        name=experiment.name, kind="user", channel=experiment.channel, currency=currency, estimates=tuple(ordered),
+        name=experiment.name, kind="user", channel=experiment.channel, currency=currency,
+        estimates=(*ordered, *reading.beside, *(looks.estimates if looks else ())),
         inference="difference of arm means, t reference; sampling variance from released squares, released noise by "
         "the delta method", relative=e.mean / base if base > 0 else NAN, iroas=_iroas(e), plan=tuple(plan),
         history=(), path=(), placebos=(), statistic=e.mean, arms=tuple(_arm_line(a) for a in arms.values()),
-        checks=checks, changes=changes(e),
+        checks=checks, changes=changes(e), looks=looks.lines if looks else (),
+    )  # fmt: skip
+
+
+def running_readout(
+    experiment: Experiment, looks: LooksReading, currency: str, *, kpi: str, split: Mapping[str, float] | None = None
+) -> LiftReadout:
+    """Page of a test that is still running: intervals per person that hold at all looks together."""
+    ordered = sorted(looks.estimates, key=lambda e: e.metric != f"{kpi} per person")
+    e = ordered[0]
+    arms = {a.arm: a for a in looks.arms}
+    base = float(_mean(arms[experiment.control_arm], e.metric.removesuffix(" per person")))
+    return LiftReadout(
+        name=experiment.name, kind="user", channel=experiment.channel, currency=currency, estimates=tuple(ordered),
+        inference="always-valid interval per person, released noise of every look counted; the test is running",
+        relative=e.mean / base if base > 0 else NAN, iroas=_iroas(e), plan=(), history=(), path=(), placebos=(),
+        statistic=e.mean, arms=tuple(_arm_line(a) for a in looks.arms),
+        checks=(*_split_check(arms, split), *_noise_check(e)), changes=(_without_noise(e),), looks=looks.lines,
     )  # fmt: skip
 
 
@@ -146,13 +164,32 @@ def _iroas(e: LiftEstimate) -> tuple[float, float, float]:
     return found["iroas"], found["iroas_p05"], found["iroas_p95"]
 
 
-def _arm_line(arm: Arm) -> ArmLine:
-    n, noise = arm.totals["n"]
-    metrics = [c for c in arm.totals if c != "n" and "*" not in c]
-    return ArmLine(arm.name, n, math.sqrt(noise), tuple((m, arm.totals[m][0] / n) for m in metrics))
+def _mean(arm: Totals, component: str) -> float:
+    return float(arm.of(component)[0] / arm.of("n")[0])
 
 
-def _split_check(arms: Mapping[str, Arm], split: Mapping[str, float] | None) -> tuple[CheckLine, ...]:
+def _arm_line(arm: Totals) -> ArmLine:
+    n, noise = arm.of("n")
+    shown = [c for c in arm.components if c != "n" and "*" not in c]
+    return ArmLine(arm.arm, float(n), math.sqrt(float(noise)), tuple((c, _mean(arm, c)) for c in shown))
+
+
+def _family_checks(reading: TrialReading) -> tuple[CheckLine, ...]:
+    """What is left of each arm's effect when all arms of the test are allowed for."""
+    out = []
+    for metric, family in reading.families.items():
+        low, high = family.simultaneous(0.9)
+        arms = [
+            f"{a} p {p:.2g}, {_figure(float(lo))} to {_figure(float(hi))}"
+            for a, p, lo, hi in zip(family.arms, family.dunnett, low, high, strict=True)
+        ]
+        what = f"{metric} with all {len(family.arms)} arms allowed for (Dunnett, joint 90 % intervals)"
+        text = f"{what}: {'; '.join(arms)}"
+        out.append(CheckLine(f"several arms {metric}", "pass", text, float(family.dunnett.min())))
+    return tuple(out)
+
+
+def _split_check(arms: Mapping[str, Totals], split: Mapping[str, float] | None) -> tuple[CheckLine, ...]:
     if split is None:
         text = "no planned split was declared, so whether people went missing from an arm was not tested"
         return (CheckLine("sample ratio", "warn", text),)
@@ -161,7 +198,7 @@ def _split_check(arms: Mapping[str, Arm], split: Mapping[str, float] | None) -> 
             f"the planned split names {', '.join(sorted(split))}; the release holds {', '.join(sorted(arms))}. Give "
             "every arm its share."
         )
-    found: RatioCheck = sample_ratio([arm_totals(a) for a in arms.values()], [split[a] for a in arms])
+    found: RatioCheck = sample_ratio(list(arms.values()), [split[a] for a in arms])
     worst = int(np.argmax(np.abs(found.observed - found.expected)))
     text = (
         f"chi-square {found.chi_square:.3g} on {found.dof}, p {found.p_value:.2g}; {found.blind_share:.0%} of its "
@@ -172,13 +209,14 @@ def _split_check(arms: Mapping[str, Arm], split: Mapping[str, float] | None) -> 
             f". Arm {found.arms[worst]!r} has {found.observed[worst]:,.0f} people where the plan gives "
             f"{found.expected[worst]:,.0f} (limit p {SRM_LIMIT:g}): find out why before any figure here is used"
         )
-    return (CheckLine("sample ratio", found.verdict, text),)
+    return (CheckLine("sample ratio", found.verdict, text, found.p_value, SRM_LIMIT),)
 
 
 def _noise_check(e: LiftEstimate) -> tuple[CheckLine, ...]:
     share = e.noise_variance_share
     verdict: Literal["pass", "warn"] = "warn" if share > MAX_NOISE_SHARE else "pass"
-    return (CheckLine("released noise", verdict, f"{share:.0%} of the variance is noise added for privacy"),)
+    text = f"{share:.0%} of the variance is noise added for privacy"
+    return (CheckLine("released noise", verdict, text, share, MAX_NOISE_SHARE),)
 
 
 def _fit_check(history: Sequence[PathPoint]) -> tuple[CheckLine, ...]:

@@ -27,7 +27,7 @@ from scipy import optimize, stats
 from contracts.checks import share
 from contracts.errors import ContractError
 from lift.arms import intention_to_treat
-from lift.totals import Estimate, Totals
+from lift.totals import Estimate, Totals, added
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +59,6 @@ def _check(looks: Sequence[tuple[Totals, Totals]], level: float) -> None:
                 f"the looks of arms {treated.arm!r} and {control.arm!r} hold different totals; release the same "
                 "components at every look."
             )
-
-
-def added(parts: Sequence[Totals]) -> Totals:
-    """Sum of disjoint groups of people: totals and noise variances add."""
-    value = np.sum([p.value for p in parts], axis=0)
-    return Totals(parts[0].arm, parts[0].components, value, np.sum([p.variance for p in parts], axis=0))
 
 
 def mixture_parameter(planned: float, alpha: float) -> float:

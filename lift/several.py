@@ -22,6 +22,7 @@ from lift.totals import Estimate, Totals, read_cell
 _U, _W = np.polynomial.hermite_e.hermegauss(81)
 _W = _W / _W.sum()
 _S = (np.arange(64) + 0.5) / 64
+MAX_LOADING = 0.999
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,21 +69,26 @@ def several_arms(control: Totals, treated: Sequence[Totals], metric: str) -> Arm
             f"several arms need distinct treated arms beside the control {control.arm!r}; got "
             f"{', '.join(names) or '-'}."
         )
-    effects = tuple(intention_to_treat(t, control, metric) for t in treated)
+    effects = [intention_to_treat(t, control, metric) for t in treated]
     cell = read_cell(control, [metric])
     mean = cell.sums[..., 0] / cell.n
     shared = cell.spread[..., 0, 0] / cell.n + (cell.sums_noise[..., 0] + mean**2 * cell.n_noise) / cell.n**2
-    loadings = np.array([math.sqrt(float(shared)) / float(e.std_error) for e in effects])
+    return arm_effects(names, effects, np.array([math.sqrt(float(shared)) / float(e.std_error) for e in effects]))
+
+
+def arm_effects(names: Sequence[str], effects: Sequence[Estimate], loadings: np.ndarray) -> ArmEffects:
+    """The arms together; `loadings` (K,): part of each standard error that comes from the shared control arm."""
+    loadings = np.minimum(loadings, MAX_LOADING)
     dof = min(float(e.dof) for e in effects)
     size = [abs(float(e.value)) / float(e.std_error) for e in effects]
     raw = np.array([float(e.p_value()) for e in effects])
     return ArmEffects(
         tuple(names),
-        effects,
+        tuple(effects),
         loadings,
         dof,
         raw,
-        np.array([1 - all_inside(s, loadings, dof) for s in size]),
+        np.maximum([1 - all_inside(s, loadings, dof) for s in size], raw),  # 1 − x has no digits left far out
         holm(raw),
         np.asarray(stats.false_discovery_control(raw, method="bh")),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -88,7 +89,7 @@ def _to_declared(experiment: Experiment, declared: float, actual: np.ndarray, de
 
 
 def spend_delta(experiment: Experiment, panel: Panel, *, exclude: Sequence[Experiment] = ()) -> SpendDelta:
-    """Spend change of a test and its counterfactual spend.
+    """Spend change of a test and its counterfactual spend; channels that changed at once count with their sum.
 
     Geo test without a declared change: treated spend in the window minus control spend × the treated-to-control ratio
     before it; with one: the same path, scaled to it. User test: the declared change, else the channel's whole spend in
@@ -96,12 +97,13 @@ def spend_delta(experiment: Experiment, panel: Panel, *, exclude: Sequence[Exper
     experiments, whose treated geos are no controls. Raises ContractError when the channel or a geo is unknown, when no
     control spend exists, or when a declared change is more than what was spent.
     """
-    if experiment.channel not in panel.channels:
-        raise ContractError(
-            f"experiment {experiment.name!r} tests channel {experiment.channel!r}, which the panel does not hold; "
-            f"it holds {', '.join(panel.channels)}."
-        )
-    spend = panel.spend[:, :, panel.channels.index(experiment.channel)]
+    for channel in experiment.channels:
+        if channel not in panel.channels:
+            raise ContractError(
+                f"experiment {experiment.name!r} tests channel {channel!r}, which the panel does not hold; "
+                f"it holds {', '.join(panel.channels)}."
+            )
+    spend = panel.spend[:, :, [panel.channels.index(c) for c in experiment.channels]].sum(axis=2)
     if experiment.kind == "user":
         window = panel.window(experiment.start, experiment.end)
         value = float(spend[:, window].sum()) if experiment.spend_delta is None else experiment.spend_delta
@@ -149,3 +151,30 @@ def spend_from_arrays(
     """
     default, se, drift = _from_controls(name, spend, treated, controls, window, pre)
     return SpendDelta(float(spend[np.ix_(treated, window)].sum() - default.sum()), se, default, drift)
+
+
+def counterfactual_spend(experiment: Experiment, panel: Panel, *, exclude: Sequence[Experiment] = ()) -> np.ndarray:
+    """Spend of a geo test that would have been: (treated, window), or (channels, treated, window) for several channels.
+
+    A declared change of several channels scales the path that the spend table shows for each. Raises ContractError as
+    `spend_delta` does, and where the declared change does not lie between none and what the table shows.
+    """
+    if len(experiment.channels) == 1:
+        return spend_delta(experiment, panel, exclude=exclude).counterfactual
+    each = np.stack([
+        spend_delta(dataclasses.replace(experiment, channel=c, spend_delta=None), panel, exclude=exclude).counterfactual
+        for c in experiment.channels
+    ])  # fmt: skip
+    if experiment.spend_delta is None:
+        return each
+    treated, (window, _) = treated_geos(experiment, panel), window_and_history(experiment, panel)
+    where = [panel.channels.index(c) for c in experiment.channels]
+    actual = np.moveaxis(panel.spend[np.ix_(treated, window, where)], 2, 0)
+    shown = float(actual.sum() - each.sum())
+    ratio = experiment.spend_delta / shown if shown != 0 else np.inf
+    if not 0 <= ratio <= 1 + 1e-6:
+        raise ContractError(
+            f"experiment {experiment.name!r}: spend_delta is {experiment.spend_delta:g} for several channels together, "
+            f"but the spend table shows a change of {shown:.6g}; leave spend_delta empty or correct the spend table."
+        )
+    return np.maximum(actual - ratio * (actual - each), 0.0)

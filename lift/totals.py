@@ -27,7 +27,8 @@ from scipy import stats
 from contracts.errors import ContractError
 
 INDICATORS = frozenset({"exposed"})  # 0 or 1 per person: its square is itself
-MONEY = frozenset({"revenue", "pre_revenue"})
+BUYERS = {"revenue": "conversions", "pre_revenue": "pre_conversions"}  # who has money at all
+MONEY = frozenset({*BUYERS, "covariate"})
 MIN_DOF = 5.0
 MAX_CORRELATION = 0.999
 _STEP = 1e-30
@@ -63,6 +64,12 @@ class Totals:
         return self.value[..., i], self.variance[..., i]
 
 
+def added(parts: Sequence[Totals]) -> Totals:
+    """Sum of disjoint groups of people: totals and noise variances add."""
+    value = np.sum([p.value for p in parts], axis=0)
+    return Totals(parts[0].arm, parts[0].components, value, np.sum([p.variance for p in parts], axis=0))
+
+
 def product(first: str, second: str) -> str:
     """Name of the component that sums the product of two: factors sorted, an indicator never twice."""
     factors = sorted(first.split("*") + second.split("*"))
@@ -81,12 +88,22 @@ class Cell:
     squares_noise: np.ndarray  # (..., k, k)
 
 
-def read_cell(totals: Totals, metrics: Sequence[str]) -> Cell:
-    """Moments of `metrics` in one cell. Raises ContractError when a total is absent or no variance can be had."""
+def read_cell(totals: Totals, metrics: Sequence[str], *, unreleased_is_zero: bool = False) -> Cell:
+    """Moments of `metrics` in one cell. Raises ContractError when a total is absent or no variance can be had.
+
+    `unreleased_is_zero`: two metrics whose product was not released are taken as uncorrelated.
+    """
     n, n_noise = totals.of("n")
     parts = [totals.of(m) for m in metrics]
     sums, noise = np.stack([v for v, _ in parts], -1), np.stack([s for _, s in parts], -1)
-    pairs = [[totals.of(product(a, b)) for b in metrics] for a in metrics]
+
+    def squared(i: int, j: int) -> tuple[np.ndarray, np.ndarray]:
+        name = product(metrics[i], metrics[j])
+        if i != j and unreleased_is_zero and name not in totals.components:
+            return sums[..., i] * sums[..., j] / n, np.zeros_like(n)
+        return totals.of(name)
+
+    pairs = [[squared(i, j) for j in range(len(metrics))] for i in range(len(metrics))]
     squares = np.stack([np.stack([v for v, _ in row], -1) for row in pairs], -2)
     squares_noise = np.stack([np.stack([s for _, s in row], -1) for row in pairs], -2)
     own = np.eye(len(metrics)) * noise[..., None]  # a noisy sum's square is too large by its noise variance
@@ -119,10 +136,11 @@ def _least(totals: Totals, metric: str, mean: np.ndarray) -> np.ndarray:
     if not MONEY & set(metric.split("*")):
         part = mean % 1.0
         return part * (1 - part)
-    if "conversions" not in totals.components:
+    buying = next((BUYERS[f] for f in metric.split("*") if f in BUYERS), "")
+    if buying not in totals.components:
         return np.zeros_like(mean)
     n = totals.of("n")[0]
-    buyers = np.clip(np.maximum(totals.of("conversions")[0], 1.0) / n, None, 1.0)
+    buyers = np.clip(np.maximum(totals.of(buying)[0], 1.0) / n, None, 1.0)
     return mean**2 / buyers - mean**2
 
 

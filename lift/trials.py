@@ -1,93 +1,83 @@
-"""Lift of a user-randomised test from released arm totals only: n, sums, squares and cross products.
+"""Lift of a user-randomised test from its released totals alone, read as it was declared before the release.
 
 | on paper | here | unit |
 |---|---|---|
-| n[a] | component 'n' | people of the arm |
-| S[a] | component METRIC | metric units |
-| Q[a] | component METRIC*METRIC | metric units² |
+| n[a,s] | component 'n' of arm a in stratum s | people |
+| S[a,s] | component METRIC | metric units |
+| d | weighted mean over strata of S[T,s]/n[T,s] − S[C,s]/n[C,s], weights n[T,s] + n[C,s] | metric units per person |
+| D = n[T] d | incremental outcome of the treated arm | metric units |
+| D − theta D(x) | the same less what a value x from before the test explains (CUPED) | metric units |
 
-Difference per person d = S[T]/n[T] − S[C]/n[C]; incremental outcome of the treated arm = d · n[T].
-Sampling variance of a mean: (Q − (S² − var S)/n) / (n − 1) / n: a noisy square is too large by its noise variance,
-which is taken out. Released noise of S and n enters by the delta method, that of Q through the degrees of freedom.
-Expected value: everyone randomised is counted, reached or not (intention to treat). Decision 0021.
+Every figure of a test, of all its arms and metrics, is one smooth function of its cells, so that their joint
+covariance is one matrix (lift/totals.py): arms share their control arm, metrics share people. Expected value: everyone
+randomised is counted, reached or not (intention to treat). The published reading is the one that the release's own
+declaration names (contracts/trials.py); the others stand beside it. Decisions 0021, 0150, 0154.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from contracts.errors import ContractError
 from contracts.evidence import Experiment, LiftEstimate
+from contracts.readout import CheckLine
 from contracts.release import Release
+from contracts.trials import TrialDesign, design_of
+from lift.arms import (
+    complier_effect,
+    exposure_balance,
+    incremental_of_exposed,
+    over_strata,
+    ratio,
+    uncertain,
+    without_before,
+)
 from lift.geo import t_columns
-from lift.totals import Totals
+from lift.several import ArmEffects, arm_effects
+from lift.totals import Estimate, Joint, Points, Totals, added, joint, read_cell
 
-ESTIMATOR = "difference_in_means"
 METRICS = ("conversions", "revenue", "visits")
 MIN_PEOPLE = 50
-MIN_DOF = 5.0
+BALANCE_LIMIT = 0.001  # as of the sample ratio: a fault of the set-up, not a finding
+Arms = Mapping[str, tuple[Totals, ...]]  # arm -> its strata, or one without a name
 
 
 @dataclass(frozen=True, slots=True)
-class Arm:
-    """Totals of one arm: component -> (value, noise variance)."""
+class TrialReading:
+    """What one released test shows."""
 
-    experiment: str
-    name: str
-    totals: dict[str, tuple[float, float]]
-
-    @property
-    def people(self) -> float:
-        """Released number of people, noisy."""
-        return self.totals["n"][0]
+    estimates: tuple[LiftEstimate, ...]  # published: one per treated arm and metric, incremental outcome
+    covariance: np.ndarray  # (K, K) of them, metric units²
+    beside: tuple[LiftEstimate, ...]  # other readings of the same people, never pooled with the published ones
+    families: Mapping[str, ArmEffects]  # metric -> its arms together, where there are several
+    checks: tuple[CheckLine, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class ArmMean:
-    """Mean per person of one metric in one arm, and the two parts of its variance (metric units²)."""
-
-    value: float
-    spread: float  # variance between people
-    sampling: float  # spread / n
-    released: float  # from noise in S and n
-    spread_noise: float  # variance of `sampling` caused by noise in Q and S
+def declared(release: Release) -> TrialDesign:
+    """What the release was declared to hold."""
+    return design_of(release.metadata.get("spec", {}).get("design"))
 
 
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """Treated minus control, per person, with a t reference."""
-
-    experiment: str
-    arm: str
-    metric: str
-    value: float
-    std_error: float
-    dof: float
-    noise_variance_share: float
-    treated_people: float
-    control_people: float
-
-
-def read_arms(experiment: Experiment, release: Release) -> dict[str, Arm]:
+def read_arms(experiment: Experiment, release: Release) -> dict[str, tuple[Totals, ...]]:
     """Arms of one experiment in a trials release. Raises ContractError when there is none, or no control arm."""
     if release.measure != "trials":
         raise ContractError(f"release {release.release_id!r} holds {release.measure!r}; a user test reads 'trials'.")
     rows = release.table[release.table["experiment"] == experiment.name]
+    rows = rows if "stratum" in rows else rows.assign(stratum="")
     arms = {
-        str(name): Arm(
-            experiment.name,
-            str(name),
-            {
-                str(c): (float(v), float(s2))
-                for c, v, s2 in zip(part["component"], part["value"], part["variance"], strict=True)
-            },
+        str(name): tuple(
+            Totals(
+                str(name), tuple(map(str, cell["component"])), cell["value"].to_numpy(float),
+                cell["variance"].to_numpy(float), str(stratum),
+            )
+            for stratum, cell in part.groupby("stratum", sort=True)
         )
         for name, part in rows.groupby("arm", sort=True)
-    }
+    }  # fmt: skip
     if experiment.control_arm not in arms:
         found = ", ".join(map(repr, arms)) or "no arm at all"
         raise ContractError(
@@ -96,200 +86,290 @@ def read_arms(experiment: Experiment, release: Release) -> dict[str, Arm]:
         )
     if len(arms) < 2:
         raise ContractError(f"experiment {experiment.name!r} has a control arm only; a lift needs a treated arm too.")
-    for arm in arms.values():
-        _check_people(arm)
+    for cells in arms.values():
+        _check_people(experiment.name, added(cells))
     return arms
 
 
-def arm_totals(arm: Arm) -> Totals:
-    """The arm's totals as arrays, for the estimators of lift/arms.py, lift/several.py and lift/sequential.py."""
-    value, variance = (np.array([t[i] for t in arm.totals.values()]) for i in (0, 1))
-    return Totals(arm.name, tuple(arm.totals), value, variance)
-
-
-def _check_people(arm: Arm) -> None:
-    if "n" not in arm.totals:
-        raise ContractError(f"arm {arm.name!r} of experiment {arm.experiment!r} has no component 'n' in its release.")
-    n, noise = arm.totals["n"]
-    impossible = [c for c, (v, s2) in arm.totals.items() if v < -8 * math.sqrt(s2)]
-    if impossible:
+def _check_people(experiment: str, arm: Totals) -> None:
+    where = f"{arm.arm!r} of experiment {experiment!r}" + (f" in stratum {arm.stratum!r}" if arm.stratum else "")
+    if "n" not in arm.components:
+        raise ContractError(f"arm {where} has no component 'n' in its release.")
+    impossible = np.flatnonzero(arm.value < -8 * np.sqrt(arm.variance))
+    if len(impossible):
+        i = int(impossible[0])
         raise ContractError(
-            f"arm {arm.name!r} of experiment {arm.experiment!r} has a total of {arm.totals[impossible[0]][0]:.4g} for "
-            f"{impossible[0]!r}, more than 8 sd of its noise below zero; no people give that, so check where the "
-            "totals come from."
+            f"arm {where} has a total of {arm.value[i]:.4g} for {arm.components[i]!r}, more than 8 sd of its noise "
+            "below zero; no people give that, so check where the totals come from."
         )
+    n, noise = (float(x) for x in arm.of("n"))
     least = max(MIN_PEOPLE, 5 * math.sqrt(noise))
     if n < least:
         raise ContractError(
-            f"arm {arm.name!r} of experiment {arm.experiment!r} has a released size of {n:.0f}, under the {least:.0f} "
-            "that its noise allows to be read; give the trials more rho, or a larger arm."
+            f"arm {where} has a released size of {n:.0f}, under the {least:.0f} that its noise allows to be read; give "
+            "the trials more rho, or a larger arm."
         )
 
 
-def _least_spread(arm: Arm, metric: str, mean: float) -> float:
-    """Smallest variance between people that the other totals allow, for use where noise makes the estimate too small.
-
-    Whole-number metrics: p(1 − p) of the fraction p = mean mod 1. Revenue: at most the converting share of people has
-    any, so E[y²] >= mean² / share.
-    """
-    if metric != "revenue":
-        part = mean % 1.0
-        return part * (1 - part)
-    if "conversions" not in arm.totals:
-        return 0.0
-    buyers = min(max(arm.totals["conversions"][0], 1.0) / arm.people, 1.0)
-    return mean**2 / buyers - mean**2
-
-
-def arm_mean(arm: Arm, metric: str) -> ArmMean:
-    """Mean per person of `metric`. Raises ContractError when a total is missing or its variance cannot be bounded."""
-    square = f"{metric}*{metric}"
-    absent = [c for c in (metric, square) if c not in arm.totals]
-    if absent:
+def released_metrics(experiment: Experiment, release: Release) -> tuple[str, ...]:
+    """Metrics that the release carries with their squares, in the order of `METRICS`. Raises ContractError for none."""
+    components = set(release.table.loc[release.table["experiment"] == experiment.name, "component"])
+    found = tuple(m for m in METRICS if m in components and f"{m}*{m}" in components)
+    if not found:
         raise ContractError(
-            f"arm {arm.name!r} of experiment {arm.experiment!r} has no component {', '.join(map(repr, absent))}; "
-            "release the trials again with that metric, or leave it out."
+            f"release {release.release_id!r} holds no metric of experiment {experiment.name!r}; it needs at least "
+            f"one of {', '.join(METRICS)} with its square. Check the experiment's name in the assignments."
         )
-    (n, n_noise), (total, total_noise), (squares, squares_noise) = (arm.totals[c] for c in ("n", metric, square))
-    mean = total / n
-    spread = (squares - (total**2 - total_noise) / n) / (n - 1)
-    spread = max(spread, _least_spread(arm, metric, mean))
-    if not spread > 0:
-        raise ContractError(
-            f"arm {arm.name!r} of experiment {arm.experiment!r}: the released squares of {metric!r} give a variance of "
-            f"{spread:.3g}, which is noise or a metric that never varies; give trials more rho or leave {metric!r} out."
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Test:
+    """One test with what every reading of it needs."""
+
+    experiment: Experiment
+    release: Release
+    design: TrialDesign
+    arms: Arms
+    metrics: tuple[str, ...]
+    spend_delta: float | None
+
+    @property
+    def treated(self) -> tuple[str, ...]:
+        return tuple(a for a in self.arms if a != self.experiment.control_arm)
+
+    def whole(self, arm: str) -> Totals:
+        """All strata of an arm together."""
+        return added(self.arms[arm])
+
+    @property
+    def control(self) -> Totals:
+        return self.whole(self.experiment.control_arm)
+
+    def people(self, arm: str) -> float:
+        return float(self.whole(arm).of("n")[0])
+
+    def estimate(self, name: str, arm: str, metric: str, found: Estimate, *, paid: bool = True) -> LiftEstimate:
+        """A row from a figure of this test; `paid`: the figure is an outcome that the arm's spend bought."""
+        mean, se, dof = float(found.value), float(found.std_error), float(found.dof)
+        return self.row(name, arm, metric, mean, se, dof, float(found.noise_share), t_columns(mean, se, dof), paid)
+
+    def row(
+        self, name: str, arm: str, metric: str, mean: float, se: float, dof: float, noise: float,
+        columns: Mapping[str, float], paid: bool,
+    ) -> LiftEstimate:  # fmt: skip
+        e, spent = self.experiment, self.spend_delta if paid else None
+        share = self.people(arm) / sum(self.people(a) for a in self.treated)
+        return LiftEstimate(
+            experiment=e.name, estimator=name, kind="user", channel=e.channel, arm=arm, metric=metric, start=e.start,
+            end=e.end, treated=(), mean=mean, std_error=se, dof=dof, **columns, noise_variance_share=min(noise, 1.0),
+            spend_delta=math.nan if spent is None else spent * share, spend_delta_se=0.0,
+            evidence_ids=(f"experiment:{e.name}", self.release.release_id),
+            arm_ratio=self.people(arm) / self.people(e.control_arm),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class _Figures:
+    """One way to read the incremental outcome of every arm and metric."""
+
+    name: str
+    estimates: tuple[Estimate, ...]  # arm by arm, metric by metric
+    covariance: np.ndarray
+    from_control: np.ndarray  # (K,) variance of each that the control arm alone gives
+
+
+def _columns(test: _Test, name: str) -> list[str]:
+    before = [test.design.before_of(m) for m in test.metrics] if name.endswith("cuped") else []
+    return list(dict.fromkeys([*test.metrics, *before]))
+
+
+def _figures(test: _Test, name: str) -> _Figures:
+    """The reading `name`. Raises ContractError when the released totals do not carry it."""
+    by_stratum = name.startswith("stratified")
+    order = [test.experiment.control_arm, *test.treated]
+    parts = {a: test.arms[a] if by_stratum else (test.whole(a),) for a in order}
+    for cells in parts.values():
+        for cell in cells:
+            _check_people(test.experiment.name, cell)
+    columns, size = _columns(test, name), len(parts[order[0]])
+
+    def outcomes(points: Points) -> np.ndarray:
+        """Incremental outcome (arms * columns,) of every treated arm."""
+        control, out = points[:size], []
+        for i in range(1, len(order)):
+            treated = points[i * size : (i + 1) * size]
+            out.append(sum(n for n, _ in treated) * over_strata(treated, control))
+        return np.concatenate(out)
+
+    found = joint(outcomes, [read_cell(c, columns, unreleased_is_zero=True) for a in order for c in parts[a]])
+    directions, doubts = [], []
+    for i in range(len(test.treated)):
+        for m in test.metrics:
+            y = i * len(columns) + columns.index(m)
+            if name.endswith("cuped"):
+                x = i * len(columns) + columns.index(test.design.before_of(m))
+                direction, doubt = without_before(found, y, x)
+            else:
+                direction, doubt = np.eye(found.value.size)[y], np.zeros(())
+            directions.append(direction)
+            doubts.append(doubt)
+    a, doubt = np.array(directions), np.array(doubts)
+    estimates = tuple(uncertain(found, d, e) for d, e in zip(a, doubt, strict=True))
+    own = np.array([float(e.sampling + e.released) for e in estimates])
+    covariance = a @ (found.sampling + found.released) @ a.T
+    np.fill_diagonal(covariance, own)
+    held = Joint(found.cells[:size], found.value, found.gradient_n[:size], found.gradient_s[:size])
+    shared = np.diag(a @ (held.sampling + held.released) @ a.T)
+    return _Figures(name, estimates, covariance, np.minimum(shared, own))
+
+
+def _first_readable(test: _Test) -> tuple[_Figures, list[CheckLine]]:
+    """The declared reading, or the next plainer one that the totals carry, with a line on every step down."""
+    wanted = [n for n in test.design.readings()[::-1] if n != test.design.published]
+    notes: list[CheckLine] = []
+    for name in (test.design.published, *wanted):
+        try:
+            return _figures(test, name), notes
+        except ContractError as error:
+            if name == "difference_in_means":
+                raise
+            notes.append(CheckLine("declared reading", "warn", f"{name} cannot be read: {error}".rstrip(".")))
+    raise ContractError(f"experiment {test.experiment.name!r} has no reading.")
+
+
+def _rows(test: _Test, figures: _Figures) -> tuple[LiftEstimate, ...]:
+    keys = [(a, m) for a in test.treated for m in test.metrics]
+    return tuple(test.estimate(figures.name, a, m, e) for (a, m), e in zip(keys, figures.estimates, strict=True))
+
+
+def _exposed_rows(test: _Test) -> tuple[list[LiftEstimate], list[CheckLine]]:
+    """Readings of the people who were, or would have been, reached."""
+    rows, checks = [], []
+    for arm in test.treated:
+        pair = (test.whole(arm), test.control)
+        if test.design.ghost:
+            checks.append(_balance(exposure_balance(*pair), arm))
+        for m in test.metrics:
+            if test.design.ghost:
+                rows.append(test.estimate("ghost_ads", arm, m, incremental_of_exposed(*pair, m)))
+            else:
+                rows += _per_person_reached(test, arm, m, checks)
+    return rows, checks
+
+
+def _balance(found: Estimate, arm: str) -> CheckLine:
+    p = float(found.p_value())
+    gap = float(found.value)
+    text = f"logged exposure of arm {arm!r} differs from the control arm's by {gap:.2%} of people, p {p:.2g}"
+    if p < BALANCE_LIMIT:
+        return CheckLine(
+            f"exposure balance {arm}",
+            "fail",
+            f"{text} (limit {BALANCE_LIMIT:g}): logging depends on the arm, so ghost_ads cannot be used",
+            p,
+            BALANCE_LIMIT,
         )
-    spread_noise = (squares_noise + (2 * mean) ** 2 * total_noise) / n**4
-    return ArmMean(mean, spread, spread / n, (total_noise + mean**2 * n_noise) / n**2, spread_noise)
+    return CheckLine(f"exposure balance {arm}", "pass", text, p, BALANCE_LIMIT)
 
 
-def _dof(variance: float, treated: ArmMean, control: ArmMean) -> float:
-    """Satterthwaite: 2 V² / var(V), where only the noise of the released squares makes V uncertain (n is large)."""
-    uncertain = treated.spread_noise + control.spread_noise
-    return max(2 * variance**2 / uncertain, MIN_DOF) if uncertain > 0 else math.inf
+def _per_person_reached(test: _Test, arm: str, metric: str, checks: list[CheckLine]) -> list[LiftEstimate]:
+    """Effect per person whom the assignment reached; its interval is a Fieller set, so it may have no end."""
+    pair = (test.whole(arm), test.control)
+    wide, narrow = (complier_effect(*pair, metric, level) for level in (0.9, 0.8))
+    if not (np.isfinite(wide.lower) and np.isfinite(narrow.lower)):
+        line = f"{metric} of arm {arm!r}: exposure does not differ clearly between the arms, so an effect per person "
+        checks.append(CheckLine(f"exposure {arm} {metric}", "warn", line + "reached has no bounds and is not shown"))
+        return []
+    columns = {
+        "p05": float(wide.lower), "p10": float(narrow.lower), "p50": float(wide.value), "p90": float(narrow.upper),
+        "p95": float(wide.upper), "p_value": float(wide.p_value),
+    }  # fmt: skip
+    se, share = float(wide.std_error), float(wide.noise_share)
+    name = f"{metric} per person reached"
+    return [test.row("complier_effect", arm, name, float(wide.value), se, math.inf, share, columns, paid=False)]
 
 
-def _difference(treated: Arm, control: Arm, metric: str) -> Difference:
-    t, c = arm_mean(treated, metric), arm_mean(control, metric)
-    released = t.released + c.released
-    variance = t.sampling + c.sampling + released
-    return Difference(
-        treated.experiment,
-        treated.name,
-        metric,
-        t.value - c.value,
-        math.sqrt(variance),
-        _dof(variance, t, c),
-        released / variance,
-        treated.people,
-        control.people,
-    )
+def _beside(test: _Test, published: str) -> tuple[list[LiftEstimate], list[CheckLine]]:
+    rows: list[LiftEstimate] = []
+    checks: list[CheckLine] = []
+
+    def attempt(what: str, make: Callable[[], Sequence[LiftEstimate]]) -> None:
+        try:
+            rows.extend(make())
+        except ContractError as error:
+            checks.append(CheckLine(what, "warn", f"cannot be read: {error}".rstrip(".")))
+
+    for name in test.design.readings():
+        if name not in (published, test.design.published):
+            attempt(name, lambda name=name: _rows(test, _figures(test, name)))  # type: ignore[misc]
+    if test.design.exposed:
+
+        def exposed() -> list[LiftEstimate]:
+            found, lines = _exposed_rows(test)
+            checks.extend(lines)
+            return found
+
+        attempt("exposed people", exposed)
+    if test.design.ratio:
+        top, under = test.design.ratio
+        metric = f"{top} per {under.removesuffix('s')}"
+        attempt(
+            metric,
+            lambda: [
+                test.estimate("ratio_of_sums", a, metric, ratio(test.whole(a), test.control, top, under), paid=False)
+                for a in test.treated
+            ],
+        )
+    return rows, checks
 
 
-def difference_in_means(experiment: Experiment, release: Release, arm: str, metric: str) -> Difference:
-    """Difference per person between `arm` and the control arm, with released noise in its standard error.
-
-    Raises ContractError when the arm, the control arm or a component is missing, or when an arm's released size is too
-    small to divide by.
-    """
-    arms = read_arms(experiment, release)
-    if arm not in arms or arm == experiment.control_arm:
-        treated = ", ".join(map(repr, sorted(set(arms) - {experiment.control_arm})))
-        raise ContractError(f"experiment {experiment.name!r} has no treated arm {arm!r}; it has {treated}.")
-    return _difference(arms[arm], arms[experiment.control_arm], metric)
-
-
-def _estimate(
-    experiment: Experiment, release: Release, treated: Arm, control: Arm, metric: str, spend_delta: float | None
-) -> LiftEstimate:
-    """Incremental outcome of the treated arm: the difference per person times the arm's released size.
-
-    It equals S[T] − n[T] · mean[C], so the noise of n[T] enters with mean[C], not with mean[T].
-    """
-    t, c = arm_mean(treated, metric), arm_mean(control, metric)
-    people = treated.people
-    released = treated.totals[metric][1] + c.value**2 * treated.totals["n"][1] + people**2 * c.released
-    variance = people**2 * (t.sampling + c.sampling) + released
-    dof = _dof(variance / people**2, t, c)
-    mean, scale = (t.value - c.value) * people, math.sqrt(variance)
-    return LiftEstimate(
-        experiment=experiment.name, estimator=ESTIMATOR, kind="user", channel=experiment.channel, arm=treated.name,
-        metric=metric, start=experiment.start, end=experiment.end, treated=(),
-        mean=mean, std_error=scale, dof=dof, **t_columns(mean, scale, dof),
-        noise_variance_share=released / variance,
-        spend_delta=float("nan") if spend_delta is None else spend_delta, spend_delta_se=0.0,
-        evidence_ids=(f"experiment:{experiment.name}", release.release_id),
-        arm_ratio=people / control.people,
-    )  # fmt: skip
-
-
-def _cross_spread(arm: Arm, metrics: tuple[str, str]) -> float:
-    """Covariance between people of two metrics, 0 where their product was not released; |correlation| < 1."""
-    first, second = sorted(metrics)
-    if f"{first}*{second}" not in arm.totals:
-        return 0.0
-    n = arm.people
-    a, b = arm.totals[first][0], arm.totals[second][0]
-    raw = (arm.totals[f"{first}*{second}"][0] - a * b / n) / (n - 1)
-    limit = 0.999 * math.sqrt(arm_mean(arm, first).spread * arm_mean(arm, second).spread)
-    return min(max(raw, -limit), limit)
-
-
-def _mean_covariance(arm: Arm, metrics: tuple[str, str], control: Arm) -> float:
-    """Covariance of two arm means: sampling, noise of the sums, and the noise of n that both divide by.
-
-    The noise of n enters with the control arm's means (see `_estimate`).
-    """
-    n, n_noise = arm.totals["n"]
-    levels = control.totals[metrics[0]][0] * control.totals[metrics[1]][0] / control.people**2
-    shared = levels * n_noise / n**2
-    if metrics[0] == metrics[1]:
-        return arm_mean(arm, metrics[0]).sampling + arm.totals[metrics[0]][1] / n**2 + shared
-    return _cross_spread(arm, metrics) / n + shared
-
-
-def trial_covariance(experiment: Experiment, release: Release, estimates: Sequence[LiftEstimate]) -> np.ndarray:
-    """Joint covariance (K, K) of one experiment's estimates: arms share the control arm, metrics share people."""
-    arms = read_arms(experiment, release)
-    control = arms[experiment.control_arm]
-    out = np.empty((len(estimates), len(estimates)))
-    for i, a in enumerate(estimates):
-        for j, b in enumerate(estimates):
-            pair = (a.metric, b.metric)
-            own = _mean_covariance(arms[a.arm], pair, control) if a.arm == b.arm else 0.0
-            out[i, j] = arms[a.arm].people * arms[b.arm].people * (own + _mean_covariance(control, pair, control))
+def _families(test: _Test, figures: _Figures) -> dict[str, ArmEffects]:
+    """Dunnett's figures of every metric, where there are several treated arms."""
+    if len(test.treated) < 2:
+        return {}
+    out = {}
+    for j, metric in enumerate(test.metrics):
+        of = [i * len(test.metrics) + j for i in range(len(test.treated))]
+        variance = np.diag(figures.covariance)[of]
+        loadings = np.sqrt(figures.from_control[of] / variance)
+        out[metric] = arm_effects(test.treated, [figures.estimates[i] for i in of], loadings)
     return out
 
 
-def trial_lifts(
-    experiment: Experiment,
-    release: Release,
-    *,
-    spend_delta: float | None,
-    metrics: Sequence[str] = METRICS,
-) -> tuple[LiftEstimate, ...]:
-    """One estimate per treated arm and metric: incremental outcome of that arm's people over the window, metric units.
+def _with_variance(arms: Arms, metrics: Sequence[str]) -> tuple[tuple[str, ...], list[CheckLine]]:
+    """Metrics whose variance can be had in every arm, and a line on each other. Raises ContractError where all fail."""
+    lines, refused = [], []
+    for metric in metrics:
+        try:
+            for cells in arms.values():
+                read_cell(added(cells), [metric])
+        except ContractError as error:
+            lines.append(CheckLine(f"metric {metric}", "warn", f"cannot be read: {error}".rstrip(".")))
+            refused.append(error)
+    left = tuple(m for m in metrics if f"metric {m}" not in {line.name for line in lines})
+    if not left:
+        raise refused[0]
+    return left, lines
 
-    `spend_delta` is the spend change of the whole test, currency; with several treated arms it is shared out by the
-    arms' released sizes. Raises ContractError as `difference_in_means`.
+
+def read_trial(experiment: Experiment, release: Release, *, spend_delta: float | None) -> TrialReading:
+    """The published reading of a released test and what stands beside it.
+
+    `spend_delta` is the spend change of the whole test, currency; several treated arms share it by their released
+    sizes. Where the declared reading cannot be read (a stratum too small, a pre-period that is all noise), the next
+    plainer one is published under its own name, and a check says why. Raises ContractError when an arm or a total is
+    missing, or an arm's released size is too small to divide by.
     """
     if experiment.kind != "user":
-        raise ContractError(
-            f"experiment {experiment.name!r} is a {experiment.kind} test; trial_lifts reads user tests."
-        )
+        raise ContractError(f"experiment {experiment.name!r} is a {experiment.kind} test; read_trial reads user tests.")
     arms = read_arms(experiment, release)
-    control = arms[experiment.control_arm]
-    treated = [arm for name, arm in arms.items() if name != experiment.control_arm]
-    people = sum(arm.people for arm in treated)
-    return tuple(
-        _estimate(
-            experiment,
-            release,
-            arm,
-            control,
-            metric,
-            None if spend_delta is None else spend_delta * arm.people / people,
-        )
-        for arm in treated
-        for metric in metrics
+    metrics, unread = _with_variance(arms, released_metrics(experiment, release))
+    test = _Test(
+        experiment, release, declared(release), arms, metrics, spend_delta
+    )  # fmt: skip
+    figures, notes = _first_readable(test)
+    beside, checks = _beside(test, figures.name)
+    return TrialReading(
+        _rows(test, figures), figures.covariance, tuple(beside), _families(test, figures), (*unread, *notes, *checks)
     )

@@ -21,10 +21,13 @@ import numpy as np
 from contracts.errors import ContractError
 from contracts.panel import Panel
 from mmm.lifts import LiftTerm
-from mmm.spec import LogNormalPrior, ModelSpec
+from mmm.media import Curves, Order, curves_of
+from mmm.seasons import seasons
+from mmm.spec import ChannelSpec, EffectPrior, ModelSpec
 from mmm.transforms import lagged
 
 MIN_PERIODS = 26
+COUNT_WINDOW = 9  # periods over which a count's expectation is taken for its variance
 MIN_GEOS_FOR_SHOCK = 3  # a common weekly shock and one geo's own residual cannot be told apart with fewer
 
 
@@ -32,11 +35,12 @@ MIN_GEOS_FOR_SHOCK = 3  # a common weekly shock and one geo's own residual canno
 class LiftRows:
     """The lift tests on the channels' exposure scale, stacked to one array each."""
 
-    channel: np.ndarray  # (K,) int
-    exposure: np.ndarray  # (K, G, T) factual exposure per head
-    counterfactual: np.ndarray  # (K, G, T)
-    past: np.ndarray  # (2, K, G·T, lags) both of them beside their own past
-    weight: np.ndarray  # (K, G, T) coverage inside scope and window, 0 elsewhere
+    channel: np.ndarray  # (P,) int, the channel of each part of a test
+    membership: np.ndarray  # (K, P) 1 where the part belongs to the test
+    exposure: np.ndarray  # (P, G, T) factual exposure per head
+    counterfactual: np.ndarray  # (P, G, T)
+    past: np.ndarray  # (2, P, G·T, lags) both of them beside their own past
+    weight: np.ndarray  # (P, G, T) coverage inside scope and window, 0 elsewhere
     mean: np.ndarray  # (K,) KPI units
     std_error: np.ndarray  # (K,)
     bias_sd: np.ndarray  # (K,)
@@ -54,10 +58,13 @@ class Design:
     size: np.ndarray  # (G,) people, mean 1
     outcome: np.ndarray  # (G, T)
     observed: np.ndarray  # (G, T) bool
-    noise: np.ndarray  # (G, T)
+    noise: np.ndarray  # (G, T) known variance of a cell: the release's, and a count's own where the likelihood has one
+    scatter: np.ndarray  # (G, T) factor of the residual variance sigma²; 1 but for a negative-binomial likelihood
     exposure: np.ndarray  # (G, T, C)
     past: np.ndarray  # (C, G·T, lags) exposure beside its own past
     exposure_scale: np.ndarray  # (C,) media units per head that make exposure 1
+    frequency: np.ndarray  # (G, T, C) per channel with a frequency, mean of positive values = 1; 0 elsewhere
+    curves: Curves  # families of carry-over and saturation, and their priors
     common: np.ndarray  # (T, P)
     common_mean: np.ndarray  # (P,)
     common_kind: np.ndarray  # (P,) 0 fixed scale, 1 trend step (scaled by trend_sd)
@@ -66,11 +73,13 @@ class Design:
     local_kind: np.ndarray  # (Q,) as common_kind, with geo_trend_sd
     local_sd: np.ndarray  # (Q,)
     controls: np.ndarray  # (G, T, K)
-    control_sd: float  # prior sd of a control's coefficient
+    control_sd: np.ndarray  # (K,) prior sd of a control's coefficient
+    shrink_controls: bool  # whether the controls' prior sds share a learned factor
     shock: bool
     lags: int
-    effect_location: np.ndarray  # (C,) prior of log total contribution, KPI units
+    effect_location: np.ndarray  # (C,) prior of the log of the quantity that `effect_basis` names, KPI units
     effect_scale: np.ndarray  # (C,)
+    effect_basis: np.ndarray  # (C,) 0 total contribution, 1 its derivative by log spend, 2 KPI at a response of 1
     lifts: LiftRows
 
     @property
@@ -97,7 +106,10 @@ def build_design(panel: Panel, spec: ModelSpec, terms: Sequence[LiftTerm] = ()) 
     scale = np.array([x[x > 0].mean() for x in np.moveaxis(per_head, 2, 0)])
     common, common_kind, common_sd, common_mean = _common_basis(panel, spec)
     local, local_kind, local_sd = _local_basis(panel, spec)
-    location, spread = _effect_prior(panel, spec, active)
+    location, spread, basis = _effect_prior(panel, spec, active)
+    controls = _standardise(panel.controls)
+    scatter, poisson = _count_variance(panel, spec, level)
+    frequency = _frequency(panel, media.shape)[:, :, active]
     lags = max(1, min(t, spec.max_lag_days // panel.period_days))
     return Design(
         channels=tuple(names[active].tolist()),
@@ -106,10 +118,13 @@ def build_design(panel: Panel, spec: ModelSpec, terms: Sequence[LiftTerm] = ()) 
         size=size,
         outcome=np.where(observed, panel.kpi / level[:, None], 0.0),
         observed=observed,
-        noise=panel.kpi_variance / level[:, None] ** 2,
+        noise=panel.kpi_variance / level[:, None] ** 2 + poisson,
+        scatter=scatter,
         exposure=per_head / scale,
         past=past_of(np.moveaxis(per_head / scale, 2, 0), lags),
         exposure_scale=scale,
+        frequency=frequency,
+        curves=_curves(names[active].tolist(), spec, (frequency > 0).any(axis=(0, 1))),
         common=common,
         common_mean=common_mean,
         common_kind=common_kind,
@@ -117,12 +132,14 @@ def build_design(panel: Panel, spec: ModelSpec, terms: Sequence[LiftTerm] = ()) 
         local=local,
         local_kind=local_kind,
         local_sd=local_sd,
-        controls=_standardise(panel.controls),
-        control_sd=spec.control_sd,
+        controls=controls,
+        control_sd=np.full(controls.shape[2], spec.control_sd),
+        shrink_controls=controls.shape[2] >= spec.shrink_controls_from,
         shock=g >= MIN_GEOS_FOR_SHOCK,
         lags=lags,
         effect_location=location,
         effect_scale=spread,
+        effect_basis=basis,
         lifts=_lift_rows(panel, spec, terms, active, size, scale, lags),
     )
 
@@ -143,6 +160,22 @@ def _level(panel: Panel, observed: np.ndarray) -> np.ndarray:
     return np.maximum(own, 0.1 * rate * panel.population)
 
 
+def _count_variance(panel: Panel, spec: ModelSpec, level: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(factor of sigma², known variance), each (G, T): mu² and mu / L for counts, 1 and 0 otherwise."""
+    if spec.likelihood != "negative_binomial":
+        return np.ones_like(panel.kpi), np.zeros_like(panel.kpi)
+    mu = running_mean(panel.kpi, level) / level[:, None]
+    return mu**2, mu / level[:, None]
+
+
+def running_mean(kpi: np.ndarray, level: np.ndarray, periods: int = COUNT_WINDOW) -> np.ndarray:
+    """Mean of the observed KPI over a centred window (G, T), at least a tenth of the level."""
+    seen, box = np.isfinite(kpi), np.ones(periods)
+    total = np.stack([np.convolve(row, box, "same") for row in np.where(seen, kpi, 0.0)])
+    count = np.stack([np.convolve(row, box, "same") for row in seen.astype(float)])
+    return np.maximum(np.where(count > 0, total / np.maximum(count, 1.0), level[:, None]), 0.1 * level[:, None])
+
+
 def _ramp(periods: int, spacing: float) -> np.ndarray:
     """Steps of a piecewise-linear path: column j rises from 0 to 1 between knots j and j + 1, shape (T, knots)."""
     knots = max(1, int(np.ceil((periods - 1) / spacing)))
@@ -151,30 +184,17 @@ def _ramp(periods: int, spacing: float) -> np.ndarray:
 
 
 def _common_basis(panel: Panel, spec: ModelSpec) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Intercept, trend steps, and what the date explains (`mmm.seasons`), in that order."""
     t = len(panel.weeks)
     trend = _ramp(t, spec.knot_days / panel.period_days)
-    days = np.array([w.toordinal() for w in panel.weeks], dtype=float)
-    terms = spec.yearly_terms if t * panel.period_days >= 300 else 0
-    angles = 2 * np.pi * days[:, None] / 365.25 * np.arange(1, terms + 1)[None, :]
-    season = np.concatenate([np.sin(angles), np.cos(angles)], axis=1)
-    season = season - season.mean(axis=0)
-    weekday = _weekday(panel)
-    basis = np.concatenate([np.ones((t, 1)), trend, season, weekday], axis=1)
-    kind = np.array([0] + [1] * trend.shape[1] + [0] * (season.shape[1] + weekday.shape[1]))
-    sd = np.array(
-        [spec.intercept_sd] + [1.0] * trend.shape[1] + [spec.seasonal_sd] * (basis.shape[1] - len(trend[0]) - 1)
-    )
+    dated = seasons(panel.weeks, panel.weeks, panel.period_days, spec)
+    basis = np.concatenate([np.ones((t, 1)), trend, dated.columns], axis=1)
+    knots, rest = trend.shape[1], dated.columns.shape[1]
+    kind = np.array([0] + [1] * knots + [0] * rest)
+    sd = np.concatenate([[spec.intercept_sd], np.ones(knots), dated.sd])
     mean = np.zeros(basis.shape[1])
     mean[0] = spec.intercept_mean
     return basis, kind, sd, mean
-
-
-def _weekday(panel: Panel) -> np.ndarray:
-    """Six weekday contrasts for a daily panel; nothing for a weekly one."""
-    if panel.period_days != 1:
-        return np.zeros((len(panel.weeks), 0))
-    day = np.array([w.weekday() for w in panel.weeks])
-    return (day[:, None] == np.arange(6)[None, :]) - (day == 6)[:, None].astype(float)
 
 
 def _local_basis(panel: Panel, spec: ModelSpec) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -188,13 +208,17 @@ def _local_basis(panel: Panel, spec: ModelSpec) -> tuple[np.ndarray, np.ndarray,
     return basis, np.array([0] + [1] * trend.shape[1]), np.array([spec.geo_intercept_sd] + [1.0] * trend.shape[1])
 
 
+def kept_controls(controls: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Which controls vary (K,), and mean and sd of those; constant ones carry nothing and are dropped."""
+    mean, sd = controls.mean(axis=(0, 1)), controls.std(axis=(0, 1))
+    keep = sd > 1e-9 * (1 + np.abs(mean))
+    return keep, mean[keep], sd[keep]
+
+
 def _standardise(controls: np.ndarray) -> np.ndarray:
-    """Controls with mean 0 and sd 1 over the panel; constant ones carry nothing and are dropped."""
-    if controls.shape[2] == 0:
-        return controls
-    sd = controls.std(axis=(0, 1))
-    keep = sd > 1e-9 * (1 + np.abs(controls.mean(axis=(0, 1))))
-    return (controls[:, :, keep] - controls[:, :, keep].mean(axis=(0, 1))) / sd[keep]
+    """Controls with mean 0 and sd 1 over the panel."""
+    keep, mean, sd = kept_controls(controls)
+    return (controls[:, :, keep] - mean) / sd
 
 
 def revenue_rate(panel: Panel) -> float | None:
@@ -205,24 +229,63 @@ def revenue_rate(panel: Panel) -> float | None:
     return float((panel.revenue_per_kpi * weight).sum() / weight.sum())
 
 
-def _effect_prior(panel: Panel, spec: ModelSpec, active: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Location and scale of log total contribution (KPI units) per active channel, paid first."""
+def _frequency(panel: Panel, shape: tuple[int, ...]) -> np.ndarray:
+    """Frequency of every channel (paid, then organic) over its mean where positive; 0 for channels without one."""
+    out = np.zeros(shape)
+    if panel.frequency is not None:
+        seen = panel.frequency
+        counts = np.maximum((seen > 0).sum(axis=(0, 1)), 1)
+        out[:, :, : seen.shape[2]] = seen / np.maximum(seen.sum(axis=(0, 1)) / counts, 1e-300)
+    return out
+
+
+def _curves(names: Sequence[str], spec: ModelSpec, by_frequency: np.ndarray) -> Curves:
+    """Families of the active channels. Raises ContractError for a channel that the panel does not hold."""
+    adstock, saturation = [], []
+    order: list[Order] = []
+    for name, frequent in zip(names, by_frequency, strict=True):
+        own = spec.channels.get(name, ChannelSpec())
+        first = spec.saturate_first if own.saturate_first is None else own.saturate_first
+        adstock.append(own.adstock or spec.adstock)
+        saturation.append(own.saturation or (spec.reach_frequency if frequent else spec.saturation))
+        order.append("reach_frequency" if frequent else ("saturate_first" if first else "adstock_first"))
+    return curves_of(adstock, saturation, order)
+
+
+def _effect_prior(panel: Panel, spec: ModelSpec, active: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Location, scale and basis (see `Design`) of every active channel's effect, paid first."""
     total = np.nanmean(panel.kpi, axis=1).sum() * len(panel.weeks)
-    spend = panel.spend.sum(axis=(0, 1))
+    spend = np.concatenate([panel.spend.sum(axis=(0, 1)), np.zeros(len(panel.organic_names))])
     rate = revenue_rate(panel)
+    known = rate is not None and rate > 0
     shares = 0.5 * spend / max(spend.sum(), 1e-300) + 0.5 / len(panel.channels)
-    location, scale = [], []
-    for i, channel in enumerate(panel.channels):
-        if rate is not None and rate > 0 and spend[i] > 0:
-            prior = spec.roi_by_channel.get(channel, spec.roi)
-            prior = LogNormalPrior(prior.location + np.log(spend[i] / rate), prior.scale)
-        else:
-            prior = LogNormalPrior(float(np.log(spec.paid_share * shares[i] * total)), spec.share_scale)
-        location.append(prior.location)
-        scale.append(prior.scale)
-    location += [float(np.log(spec.organic_share * total))] * len(panel.organic_names)
-    scale += [spec.share_scale] * len(panel.organic_names)
-    return np.array(location)[active], np.array(scale)[active]
+    rows = []
+    for i, channel in enumerate((*panel.channels, *panel.organic_names)):
+        prior = spec.channels.get(channel, ChannelSpec()).prior
+        if prior is None and i >= len(panel.channels):
+            prior = EffectPrior("contribution", float(np.log(spec.organic_share)), spec.share_scale)
+        elif prior is None and known and spend[i] > 0:
+            prior = EffectPrior("roi", spec.roi.location, spec.roi.scale)
+        elif prior is None:
+            prior = EffectPrior("contribution", float(np.log(spec.paid_share * shares[i])), spec.share_scale)
+        rows.append(_in_kpi_units(channel, prior, float(spend[i]), float(rate) if known and rate else 1.0, total))
+    location, scale, basis = (np.array(column) for column in zip(*rows, strict=True))
+    return location[active], scale[active], basis[active]
+
+
+def _in_kpi_units(
+    channel: str, prior: EffectPrior, spend: float, rate: float, total: float
+) -> tuple[float, float, int]:
+    """(location, scale, basis): the log of the prior's quantity times what turns it into KPI units."""
+    if prior.kind in ("roi", "mroi") and not spend > 0:
+        raise ContractError(
+            f"channel {channel!r} has a prior on {prior.kind} and no spend; give it one on contribution."
+        )
+    if prior.kind in ("roi", "mroi"):
+        return prior.location + float(np.log(spend / rate)), prior.scale, int(prior.kind == "mroi")
+    if prior.kind == "contribution":
+        return prior.location + float(np.log(total)), prior.scale, 0
+    return prior.location, prior.scale, 2
 
 
 def _lift_rows(
@@ -236,17 +299,21 @@ def _lift_rows(
 ) -> LiftRows:
     g, t = panel.kpi.shape
     where = np.cumsum(active) - 1
-    exposure, counterfactual, weight = (np.zeros((len(terms), g, t)) for _ in range(3))
-    for k, term in enumerate(terms):
-        if not active[term.channel]:
-            raise ContractError(f"lift {term.name!r} tests {panel.channels[term.channel]!r}, which has no exposure.")
-        unit = size[term.geos][:, None] * scale[where[term.channel]]
-        exposure[k, term.geos] = term.factual / unit
-        counterfactual[k, term.geos] = term.counterfactual / unit
-        weight[k][np.ix_(term.geos, term.window)] = term.coverage
+    parts = [(k, term, part) for k, term in enumerate(terms) for part in term.parts]
+    exposure, counterfactual, weight = (np.zeros((len(parts), g, t)) for _ in range(3))
+    membership = np.zeros((len(terms), len(parts)))
+    for n, (k, term, part) in enumerate(parts):
+        if not active[part.channel]:
+            raise ContractError(f"lift {term.name!r} tests {panel.channels[part.channel]!r}, which has no exposure.")
+        unit = size[term.geos][:, None] * scale[where[part.channel]]
+        exposure[n, term.geos] = part.factual / unit
+        counterfactual[n, term.geos] = part.counterfactual / unit
+        weight[n][np.ix_(term.geos, term.window)] = term.coverage
+        membership[k, n] = 1.0
     mean = np.array([term.mean for term in terms])
     return LiftRows(
-        channel=np.array([where[term.channel] for term in terms], dtype=int),
+        channel=np.array([where[part.channel] for _, _, part in parts], dtype=int),
+        membership=membership,
         exposure=exposure,
         counterfactual=counterfactual,
         past=np.stack([past_of(exposure, lags), past_of(counterfactual, lags)]),

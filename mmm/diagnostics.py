@@ -19,6 +19,7 @@ PARAMETER_RHAT = 1.05
 PARAMETER_ESS = 400.0
 PUBLISHED_RHAT = 1.01
 PUBLISHED_ESS = 1000.0
+LOWEST_BFMI = 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,7 @@ def gate(panel: Panel, design: Design, posterior: Posterior) -> GateReport:
         if design.paid[i]:
             checks += _pair(f"total and ROI of {channel}", theta[..., i], PUBLISHED_RHAT, PUBLISHED_ESS)
     checks.append(_divergences(posterior))
+    checks += _energy(posterior)
     checks.append(_negative_baseline(panel, design, posterior))
     return GateReport(tuple(checks))
 
@@ -90,10 +92,21 @@ def _pair(subject: str, draws: np.ndarray, rhat_limit: float, ess_limit: float) 
 
 
 def _divergences(posterior: Posterior) -> Check:
-    share = posterior.divergences / posterior.draws
-    status = "pass" if posterior.divergences == 0 else ("warn" if share < 0.01 else "fail")
-    return Check("divergences", "sampler", status, float(posterior.divergences), 0.0,
-                 f"{posterior.divergences} of {posterior.draws} draws diverged")  # fmt: skip
+    status = "pass" if posterior.divergences == 0 else "fail"
+    text = f"{posterior.divergences} of {posterior.draws} draws diverged (none may)"
+    return Check("divergences", "sampler", status, float(posterior.divergences), 0.0, text)
+
+
+def _energy(posterior: Posterior) -> list[Check]:
+    """E-BFMI by chain (Betancourt, 2016): how well momentum refreshes the energy; the worst chain counts."""
+    energy = posterior.energy
+    if energy.size == 0:
+        return []
+    worst = float(((np.diff(energy, axis=1) ** 2).mean(axis=1) / energy.var(axis=1)).min())
+    status = "pass" if worst > LOWEST_BFMI else "warn"
+    return [Check("e_bfmi", "sampler", status, worst, LOWEST_BFMI,
+                  f"the sampler's energy moves well: E-BFMI {worst:.2f}" if status == "pass" else
+                  f"the sampler moves slowly between energies: E-BFMI {worst:.2f}, under {LOWEST_BFMI}")]  # fmt: skip
 
 
 def _negative_baseline(panel: Panel, design: Design, posterior: Posterior) -> Check:

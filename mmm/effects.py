@@ -6,6 +6,7 @@ people and scaled back for clipping by the panel's factor, with its uncertainty.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,9 +18,11 @@ import pandas as pd
 from contracts.intervals import INTERVAL, summarise
 from contracts.panel import Panel
 from contracts.response import SteadyResponse
-from mmm.collapse import Params, baseline, media_response
+from mmm.collapse import baseline
 from mmm.design import Design, build_design, revenue_rate
+from mmm.equivalent import hill_equivalent
 from mmm.lifts import LiftTerm
+from mmm.media import Params, media_response
 from mmm.posterior import Posterior
 from mmm.spec import ModelSpec
 
@@ -116,6 +119,20 @@ def total_draws(panel: Panel, posterior: Posterior, structural_sd: float = 0.0) 
     return out
 
 
+def geo_total_draws(panel: Panel, spec: ModelSpec, posterior: Posterior) -> np.ndarray:
+    """Incremental KPI by geo and channel over all periods, (D, G, C) in the order of the posterior's channels, without
+    structural uncertainty and not scaled back: what convergence of the published totals is judged on."""
+    design, everything = build_design(panel, spec), np.arange(posterior.draws)
+
+    def share(data: dict[str, Any], params: Params) -> Any:
+        whole = dataclasses.replace(design, **data)
+        return jax.lax.map(lambda p: media_response(whole, p).unit.sum(axis=1), params)
+
+    with jax.enable_x64(True):
+        by_geo = jax.device_get(jax.jit(share)({"past": design.past}, thinned_params(posterior, everything)))
+    return posterior.flat("theta")[:, None, :] * np.asarray(by_geo) * (1.0 + posterior.deviations())
+
+
 def lift_draws(panel: Panel, spec: ModelSpec, posterior: Posterior, terms: Sequence[LiftTerm]) -> np.ndarray:
     """The model's prediction of each lift, (D, K), KPI units as the test measured them (not scaled back)."""
     if not terms:
@@ -128,8 +145,9 @@ def lift_draws(panel: Panel, spec: ModelSpec, posterior: Posterior, terms: Seque
                 thinned_params(posterior, everything)
             )
         )
-    local = 1.0 + posterior.deviations()[:, :, design.lifts.channel]  # (D, G, K)
-    return posterior.flat("theta")[:, design.lifts.channel] * np.einsum("dkg,dgk->dk", lift, local)
+    local = 1.0 + posterior.deviations()[:, :, design.lifts.channel]  # (D, G, P)
+    parts = posterior.flat("theta")[:, design.lifts.channel] * np.einsum("dpg,dgp->dp", lift, local)
+    return parts @ design.lifts.membership.T
 
 
 def channel_effects(panel: Panel, spec: ModelSpec, posterior: Posterior) -> pd.DataFrame:
@@ -222,15 +240,16 @@ def steady_response(panel: Panel, spec: ModelSpec, posterior: Posterior, draws: 
                 thinned_params(posterior, picked)
             )
         )
-    per_size = (factor * posterior.flat("theta")[picked] / norm)[:, paid]  # KPI per unit of size at saturation
+    gain, half, slope = hill_equivalent(design, thinned_params(posterior, picked))
+    per_size = (factor * posterior.flat("theta")[picked] * gain / norm)[:, paid]  # KPI per unit of size at saturation
     local = 1.0 + posterior.deviations()[picked][:, :, paid]
     return SteadyResponse(
         channels=tuple(design.channels[i] for i in paid),
         geos=panel.geos,
         amplitude=per_size[:, None, :] * design.size[None, :, None] * local,
         unit=np.where(cost > 0, unit, 0.0),
-        half_saturation=posterior.flat("half_saturation")[picked][:, paid],
-        slope=posterior.flat("slope")[picked][:, paid],
+        half_saturation=half[:, paid],
+        slope=slope[:, paid],
         current_spend=spend[:, -CURRENT_PERIODS:].mean(axis=1),
         observed_max=spend.sum(axis=0).max(axis=0),
         weights=np.full(len(picked), 1.0 / len(picked)),

@@ -3,7 +3,7 @@
 | part | after the panel |
 |---|---|
 | common and local trend | new random-walk steps with the draw's own trend scale, a knot as wide as in the panel |
-| season, weekday | the same basis at the new dates |
+| season, weekday, holidays, events | the same basis at the new dates |
 | common shock | its AR(1) goes on from the last period's shock |
 | controls (price, promotion, weather) | as supplied for the planning period, standardised as in the panel |
 | organic media | the mean of its last 13 periods |
@@ -20,10 +20,11 @@ import numpy as np
 
 from contracts.errors import ContractError
 from contracts.panel import Panel
-from mmm.collapse import media_response
 from mmm.design import Design, build_design
 from mmm.effects import CURRENT_PERIODS, scale_factor, thinned, thinned_params
+from mmm.media import media_response
 from mmm.posterior import Posterior
+from mmm.seasons import seasons
 from mmm.spec import ModelSpec
 
 
@@ -71,10 +72,23 @@ def demand_forecast(
     relative = path[:, None, :] + own + np.einsum("ghk,dk->dgh", standard, effects)
     expected = design.level[:, None] * relative + _organic(panel, design, posterior, picked)
     tau2 = panel.kpi_variance[:, -CURRENT_PERIODS:].mean(axis=1)
-    sd = np.sqrt((design.level * scales["sigma"]) ** 2 + tau2)
     factor = scale_factor(panel, posterior)[picked][:, None, None]
-    observed = expected + sd[:, :, None] * rng.standard_normal(expected.shape)
+    observed = expected + _residual(spec, design, scales["sigma"], expected, tau2, rng)
     return Demand(panel.geos, weeks, factor * expected, factor * observed)
+
+
+def _residual(
+    spec: ModelSpec, design: Design, sigma: np.ndarray, expected: np.ndarray, tau2: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+    """What an observed figure adds to its expectation (D, G, H), KPI units, as the likelihood has it."""
+    spread2 = np.broadcast_to(((design.level * sigma) ** 2)[:, :, None], expected.shape)
+    if spec.likelihood == "student_t":
+        half = spec.student_dof / 2
+        spread2 = spread2 / rng.gamma(half, 1 / half, expected.shape)
+    elif spec.likelihood == "negative_binomial":
+        mu = np.maximum(expected, 0.1 * design.level[:, None])
+        spread2 = (sigma[:, :, None] * mu) ** 2 + mu
+    return np.sqrt(spread2 + tau2[:, None]) * rng.standard_normal(expected.shape)
 
 
 def _common(
@@ -91,26 +105,7 @@ def _common(
     level = shared[:, 0] + shared[:, 1 : 1 + knots].sum(axis=1)
     trend = level[:, None] + _walk(len(panel.weeks), spec.knot_days / panel.period_days, trend_sd, len(weeks), rng)
     rest = shared[:, 1 + knots : design.common.shape[1]]
-    return trend + rest @ _season(panel, spec, design, weeks).T
-
-
-def _season(panel: Panel, spec: ModelSpec, design: Design, weeks: tuple[date, ...]) -> np.ndarray:
-    """Season and weekday columns (H, n) as in `mmm.design`, season centred on the panel's mean."""
-    columns = design.common.shape[1] - 1 - int((design.common_kind == 1).sum())
-    weekdays = 6 if panel.period_days == 1 else 0
-    terms = (columns - weekdays) // 2
-
-    def angles(days: tuple[date, ...]) -> np.ndarray:
-        at = np.array([d.toordinal() for d in days], dtype=float)
-        turn = 2 * np.pi * at[:, None] / 365.25 * np.arange(1, terms + 1)[None, :]
-        return np.concatenate([np.sin(turn), np.cos(turn)], axis=1)
-
-    season = angles(weeks) - angles(panel.weeks).mean(axis=0)
-    if not weekdays:
-        return season
-    day = np.array([w.weekday() for w in weeks])
-    contrast = (day[:, None] == np.arange(6)[None, :]) - (day == 6)[:, None].astype(float)
-    return np.concatenate([season, contrast], axis=1)
+    return trend + rest @ seasons(weeks, panel.weeks, panel.period_days, spec).columns.T
 
 
 def _walk(periods: int, spacing: float, sd: np.ndarray, ahead: int, rng: np.random.Generator) -> np.ndarray:

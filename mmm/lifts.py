@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 
 import numpy as np
 
@@ -20,18 +21,26 @@ from contracts.panel import Panel
 
 
 @dataclass(frozen=True, slots=True)
-class LiftTerm:
-    """One lift in the likelihood: `coverage` × sum over geos and window of [m(factual) − m(counterfactual)].
+class LiftPart:
+    """One channel of a test. Both exposures equal the panel's where the test changed nothing."""
 
-    Both exposures equal the panel's outside the window.
+    channel: int
+    factual: np.ndarray  # (n, T), media units of the panel, as the treated side saw it
+    counterfactual: np.ndarray  # (n, T), media units of the panel
+
+
+@dataclass(frozen=True, slots=True)
+class LiftTerm:
+    """One lift in the likelihood: `coverage` × sum over parts, geos and window of [m(factual) − m(counterfactual)].
+
+    The window is where the outcome was counted; it may go on after the spend returned to normal, so that carry-over
+    counts as the test counted it. A test of several channels at once has one part for each of them.
     """
 
     name: str
-    channel: int
+    parts: tuple[LiftPart, ...]
     geos: np.ndarray  # (n,) positions of the geos in scope
     window: np.ndarray  # (m,) positions of the periods in which the outcome was counted
-    factual: np.ndarray  # (n, T), media units of the panel, as the treated side saw it
-    counterfactual: np.ndarray  # (n, T), media units of the panel
     coverage: float  # share of the people in scope who are on the treated side, (0, 1]
     mean: float  # KPI units
     std_error: float  # KPI units
@@ -48,7 +57,8 @@ def lift_terms(
 ) -> tuple[LiftTerm, ...]:
     """Terms for every estimate of the panel's KPI, in the library's order.
 
-    `counterfactual_spend` gives for each geo test the spend (len(treated), window) that would have been, currency.
+    `counterfactual_spend` gives for each geo test the spend that would have been, currency: (len(treated), window), or
+    (channels, len(treated), window) for a test of several channels.
     Raises ContractError for an experiment outside the panel or a user test without a spend change.
     """
     by_name = {e.name: e for e in experiments}
@@ -65,30 +75,47 @@ def lift_terms(
     return tuple(terms)
 
 
-def _positions(panel: Panel, experiment: Experiment) -> tuple[int, np.ndarray]:
-    if experiment.channel not in panel.channels:
-        raise ContractError(
-            f"experiment {experiment.name!r} tests channel {experiment.channel!r}, which the panel does not hold."
-        )
-    window = panel.window(experiment.start, experiment.end)
+def _channels(panel: Panel, experiment: Experiment) -> list[int]:
+    """Positions of the tested channels. Raises ContractError for one that the panel does not hold."""
+    for channel in experiment.channels:
+        if channel not in panel.channels:
+            raise ContractError(
+                f"experiment {experiment.name!r} tests channel {channel!r}, which the panel does not hold."
+            )
+    return [panel.channels.index(channel) for channel in experiment.channels]
+
+
+def _window(panel: Panel, name: str, start: date, end: date) -> np.ndarray:
+    window = panel.window(start, end)
     if len(window) == 0:
         raise ContractError(
-            f"experiment {experiment.name!r} ({experiment.start} to {experiment.end}) lies outside the panel "
-            f"({panel.weeks[0]} to {panel.weeks[-1]})."
+            f"experiment {name!r} ({start} to {end}) lies outside the panel ({panel.weeks[0]} to {panel.weeks[-1]})."
         )
-    return panel.channels.index(experiment.channel), window
+    return window
 
 
 def _geo_term(
     panel: Panel, experiment: Experiment, estimate: LiftEstimate, spend: Mapping[str, np.ndarray]
 ) -> LiftTerm:
-    channel, window = _positions(panel, experiment)
+    """Spend changed in the experiment's window; the outcome was counted in the estimate's, which may end later."""
+    channels = _channels(panel, experiment)
+    changed = _window(panel, experiment.name, experiment.start, experiment.end)
     geos = np.array([panel.geo_index(g) for g in experiment.treated])
-    would_be = _as_media(panel, channel, geos, spend[experiment.name])
-    factual = panel.media[geos, :, channel]
-    series = factual.copy()
-    series[:, window] = would_be
-    return _term(estimate, channel, geos, window, factual, series, 1.0)
+    would_be = np.asarray(spend[experiment.name], dtype=float)
+    expected = (len(channels), len(geos), len(changed))
+    if would_be.shape not in (expected, expected[1:]) or (would_be.ndim == 2 and len(channels) > 1):
+        raise ContractError(
+            f"experiment {experiment.name!r} needs the counterfactual spend of {len(channels)} channels, shape "
+            f"{expected}; got {would_be.shape}."
+        )
+    parts = []
+    for channel, money in zip(channels, would_be.reshape(expected), strict=True):
+        factual = panel.media[geos, :, channel]
+        series = factual.copy()
+        series[:, changed] = _as_media(panel, channel, geos, money)
+        parts.append(LiftPart(channel, factual, series))
+    counted = _window(panel, experiment.name, estimate.start, estimate.end)
+    return _term(estimate, tuple(parts), geos, counted, 1.0)
 
 
 def _user_term(panel: Panel, experiment: Experiment, estimate: LiftEstimate, _: Mapping[str, np.ndarray]) -> LiftTerm:
@@ -98,7 +125,10 @@ def _user_term(panel: Panel, experiment: Experiment, estimate: LiftEstimate, _: 
     treated and the control arm, spend_delta / spend = pi / (1 − kappa) and arm_ratio = pi / kappa give both; a person
     who is not held out saw 1 / (1 − kappa) times the spend per head that the panel shows.
     """
-    channel, window = _positions(panel, experiment)
+    channels = _channels(panel, experiment)
+    if len(channels) > 1:
+        raise ContractError(f"user test {experiment.name!r} names several channels; a user test takes away one.")
+    channel, window = channels[0], _window(panel, experiment.name, experiment.start, experiment.end)
     total = panel.spend[:, window, channel].sum()
     if not (np.isfinite(estimate.spend_delta) and estimate.spend_delta > 0 and total > 0):
         raise ContractError(
@@ -117,25 +147,18 @@ def _user_term(panel: Panel, experiment: Experiment, estimate: LiftEstimate, _: 
     factual[:, window] /= 1.0 - control_share
     series = panel.media[:, :, channel].copy()
     series[:, window] = 0.0
-    return _term(estimate, channel, geos, window, factual, series, treated_share)
+    counted = _window(panel, experiment.name, estimate.start, estimate.end)
+    return _term(estimate, (LiftPart(channel, factual, series),), geos, counted, treated_share)
 
 
 def _term(
-    estimate: LiftEstimate,
-    channel: int,
-    geos: np.ndarray,
-    window: np.ndarray,
-    factual: np.ndarray,
-    counterfactual: np.ndarray,
-    coverage: float,
+    estimate: LiftEstimate, parts: tuple[LiftPart, ...], geos: np.ndarray, window: np.ndarray, coverage: float
 ) -> LiftTerm:
     return LiftTerm(
         name=estimate.experiment if not estimate.arm else f"{estimate.experiment}/{estimate.arm}",
-        channel=channel,
+        parts=parts,
         geos=geos,
         window=window,
-        factual=factual,
-        counterfactual=counterfactual,
         coverage=coverage,
         mean=estimate.mean,
         std_error=estimate.std_error,

@@ -5,15 +5,18 @@ Every parameter is a transform of a standard normal (or of a Beta, Gamma), so th
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
+from jax.scipy.special import erfinv, ndtr
 
-from mmm.collapse import Params, log_density
+from mmm.collapse import log_density
 from mmm.design import Design
+from mmm.media import Curves, Params, media_response
 from mmm.spec import ModelSpec
 
 SITE = "param_"  # prefix of the deterministic sites
@@ -23,44 +26,108 @@ def sample_params(design: Design, spec: ModelSpec) -> Params:
     """Draws the nonlinear parameters from their priors; site names are the names in `Params`."""
     g, _, c = design.shape
     z_theta = _normal("z_theta", c)
-    z_half = _normal("z_half_saturation", c)
-    z_slope = _normal("z_slope", c)
+    curves = design.curves
+    retention = _slot(curves, "retention", "retention", 0.5, lambda at: dist.Beta(
+        curves.prior("retention_a")[at], curves.prior("retention_b")[at]))  # fmt: skip
+    delay = curves.prior("delay") * _slot(curves, "delay", "r_delay", 0.0, _standard, _folded)
+    half = _log_normal(curves, "half_saturation", "half_median", "half_scale")
+    slope = _log_normal(curves, "slope", "slope_median", "slope_scale")
     z_sigma = numpyro.sample("z_sigma", dist.Normal(0.0, 1.0))
     z_sigma_geo = _normal("z_sigma_geo", g) if g > 1 else jnp.zeros(1)
     # counts vary with the root of their mean, so a small geo is relatively noisier
-    by_size = jnp.sqrt(design.level.mean() / design.level)
+    by_size = jnp.sqrt(design.level.mean() / design.level) if spec.likelihood != "negative_binomial" else 1.0
     finite = np.isfinite(design.lifts.dof)
     precision = jnp.ones(len(finite))
     if finite.any():
         half_dof = design.lifts.dof[finite] / 2
         drawn = numpyro.sample("lift_precision", dist.Gamma(half_dof, half_dof).to_event(1))
         precision = precision.at[np.flatnonzero(finite)].set(drawn)
-    return Params(
+    params = Params(
         theta=jnp.exp(design.effect_location + design.effect_scale * z_theta),
-        retention=numpyro.sample("retention", dist.Beta(spec.retention_a, spec.retention_b).expand([c]).to_event(1)),
-        delay=spec.delay * numpyro.sample("r_delay", dist.HalfNormal(1.0).expand([c]).to_event(1)),
-        half_saturation=spec.half_median * jnp.exp(spec.half_scale * z_half),
-        slope=spec.slope_median * jnp.exp(spec.slope_scale * z_slope),
-        geo_spread=spec.geo_spread * numpyro.sample("r_geo_spread", dist.HalfNormal(1.0).expand([c]).to_event(1))
-        if g > 1
-        else jnp.full(c, 1e-6),
+        retention=retention,
+        delay=delay,
+        half_saturation=half,
+        slope=slope,
+        geo_spread=spec.geo_spread * _half_normal("r_geo_spread", c) if g > 1 else jnp.full(c, 1e-6),
         sigma=spec.sigma_median * jnp.exp(spec.sigma_scale * z_sigma + spec.sigma_geo_scale * z_sigma_geo) * by_size,
-        shock_sd=spec.shock_scale * numpyro.sample("r_shock_sd", dist.HalfNormal(1.0))
-        if design.shock
-        else jnp.zeros(()),
+        shock_sd=spec.shock_scale * _half_normal("r_shock_sd") if design.shock else jnp.zeros(()),
         shock_correlation=numpyro.sample("shock_correlation", dist.Beta(*spec.shock_correlation))
         if design.shock
         else jnp.zeros(()),
-        trend_sd=spec.trend_scale * numpyro.sample("r_trend_sd", dist.HalfNormal(1.0)),
-        geo_trend_sd=spec.geo_trend_scale * numpyro.sample("r_geo_trend_sd", dist.HalfNormal(1.0))
-        if g > 1
-        else jnp.zeros(()),
+        trend_sd=spec.trend_scale * _half_normal("r_trend_sd"),
+        geo_trend_sd=spec.geo_trend_scale * _half_normal("r_geo_trend_sd") if g > 1 else jnp.zeros(()),
         lift_precision=precision,
+        control_scale=numpyro.sample("r_control", dist.HalfNormal(1.0)) if design.shrink_controls else jnp.ones(()),
+        cell_precision=_cell_precision(design, spec),
     )
+    return params._replace(theta=params.theta / _basis(design, params))
+
+
+def _cell_precision(design: Design, spec: ModelSpec) -> Any:
+    """Precision of every observed cell's residual (G, T), the mixture that makes it Student-t; () 1 when normal."""
+    if spec.likelihood != "student_t":
+        return jnp.ones(())
+    seen, half = np.nonzero(design.observed), spec.student_dof / 2
+    drawn = numpyro.sample("cell_precision", dist.Gamma(np.full(len(seen[0]), half), half).to_event(1))
+    return jnp.ones(design.observed.shape).at[seen].set(drawn)
+
+
+def _basis(design: Design, p: Params) -> Any:
+    """What turns the quantity that carries the prior into a total contribution, (C,): `theta` = quantity / basis."""
+    if not design.effect_basis.any():
+        return 1.0
+    response = media_response(design, p)
+    by_log_spend = response.elasticity.sum(axis=(0, 1))
+    per_peak = 1.0 / (response.norm * design.level.mean())
+    return jnp.where(design.effect_basis == 1, by_log_spend, jnp.where(design.effect_basis == 2, per_peak, 1.0))
+
+
+def _slot(
+    curves: Curves,
+    slot: str,
+    name: str,
+    unused: float,
+    prior: Callable[[np.ndarray], Any],
+    made: Callable[[Any], Any] = lambda drawn: drawn,
+) -> Any:
+    """One curve parameter (C,), sampled for the channels whose families use it and constant for the others.
+
+    `made` turns the site into the parameter.
+    """
+    at, c = curves.used(slot), len(curves.order)
+    if len(at) == 0:
+        return jnp.full(c, unused)
+    drawn = made(numpyro.sample(name, prior(at).to_event(1)))
+    return drawn if len(at) == c else jnp.full(c, unused).at[at].set(drawn)
+
+
+def _log_normal(curves: Curves, slot: str, median: str, scale: str) -> Any:
+    """A slot with a log-normal prior, sampled as a standard normal `z_…`."""
+    z = _slot(curves, slot, f"z_{slot}", 0.0, _standard)
+    return curves.prior(median) * jnp.exp(curves.prior(scale) * z)
 
 
 def _normal(name: str, size: int) -> Any:
     return numpyro.sample(name, dist.Normal(0.0, 1.0).expand([size]).to_event(1))
+
+
+def _standard(at: np.ndarray) -> Any:
+    return dist.Normal(np.zeros(len(at)), 1.0)
+
+
+def _half_normal(name: str, size: int | None = None) -> Any:
+    """HalfNormal(1) as a transform of the standard normal that NUTS moves."""
+    return _folded(numpyro.sample(name, dist.Normal(0.0, 1.0)) if size is None else _normal(name, size))
+
+
+def _folded(z: Any) -> Any:
+    """The half-normal of the same probability as a standard normal, erf(r / root 2) = Phi(z).
+
+    On the log scale a half-normal has an exponential tail to the left and a stiff one to the right (its curvature grows
+    with r²): on the small public set that meant steps of 0.22 instead of 0.41, and 294 instead of 1,189 effective draws
+    of the worst parameter in 3,000.
+    """
+    return np.sqrt(2.0) * erfinv(ndtr(z))
 
 
 def model(design: Design, spec: ModelSpec) -> None:

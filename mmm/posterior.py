@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from mmm.collapse import Params
+from mmm.media import Params
 
 PARAM_FIELDS = Params._fields
 
@@ -26,6 +26,7 @@ class Posterior:
     accept: float  # mean acceptance probability
     seed: int
     spec_hash: str
+    energy: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))  # (chain, draw); empty in older files
 
     @property
     def draws(self) -> int:
@@ -70,4 +71,5 @@ class Posterior:
             accept=float(arrays["accept"]),
             seed=int(arrays["seed"]),
             spec_hash=str(arrays["spec_hash"]),
+            energy=np.asarray(arrays["energy"]) if "energy" in arrays else np.zeros((0, 0)),
         )

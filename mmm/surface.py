@@ -5,7 +5,8 @@ from __future__ import annotations
 from contracts.panel import Panel
 from contracts.surface import DynamicResponse
 from mmm.design import build_design, revenue_rate
-from mmm.effects import steady_response, thinned
+from mmm.effects import steady_response, thinned, thinned_params
+from mmm.equivalent import carry_over_equivalent
 from mmm.posterior import Posterior
 from mmm.spec import ModelSpec
 
@@ -15,10 +16,11 @@ def dynamic_response(panel: Panel, spec: ModelSpec, posterior: Posterior, draws:
     picked = thinned(posterior, draws)
     design = build_design(panel, spec)
     paid = [i for i in range(len(design.channels)) if design.paid[i]]
+    retention, delay = carry_over_equivalent(design, thinned_params(posterior, picked))
     return DynamicResponse(
         steady=steady_response(panel, spec, posterior, draws),
-        retention=posterior.flat("retention")[picked][:, paid],
-        delay=posterior.flat("delay")[picked][:, paid],
+        retention=retention[:, paid],
+        delay=delay[:, paid],
         lags=design.lags,
         recent=design.exposure[:, design.shape[1] - design.lags + 1 :, paid],
         observed=design.exposure[:, :, paid].max(axis=1),

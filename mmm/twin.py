@@ -6,6 +6,7 @@ too: a standard normal vector conditioned on w'z = 0 is its projection z − w (
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,63 +14,68 @@ import pymc as pm
 import pytensor.tensor as pt
 
 from mmm.design import Design
+from mmm.media import Params, lift_shape, response_shape
 from mmm.spec import ModelSpec
-from mmm.transforms import lagged
 
 
 def build_pymc(design: Design, spec: ModelSpec) -> pm.Model:
     """PyMC model of one design; `pymc.sample` draws from the same posterior as `mmm.fit.fit`."""
     g, t, c = design.shape
     with pm.Model(coords={"geo": range(g), "period": range(t), "channel": design.channels}) as model:
-        z_theta = pm.Normal("z_theta", 0, 1, dims="channel")
-        theta = pm.Deterministic(
-            "theta", pt.exp(design.effect_location + design.effect_scale * z_theta), dims="channel"
-        )
-        retention = pm.Beta("retention", spec.retention_a, spec.retention_b, dims="channel")
-        half = spec.half_median * pt.exp(spec.half_scale * pm.Normal("z_half_saturation", 0, 1, dims="channel"))
-        slope = spec.slope_median * pt.exp(spec.slope_scale * pm.Normal("z_slope", 0, 1, dims="channel"))
-        delay = spec.delay * pm.HalfNormal("r_delay", 1.0, dims="channel")
-        curve = _Curve(design, retention, delay, half, slope)
-        sized = design.size[:, None, None] * curve.response(design.exposure)
+        params = _curve_params(design)
+        sized = design.size[:, None, None] * response_shape(design, params, pt)[0]
         norm = sized.sum(axis=(0, 1))
         unit = sized / norm
+        theta = pm.Deterministic("theta", _theta(design, params, norm), dims="channel")
         relative = _deviations(design, spec, unit)
         media = theta * unit * (1.0 + relative[:, None, :])
         mean = _baseline(design, spec) + media.sum(axis=2) / design.level[:, None]
-        sd = pt.sqrt(_sigma(design, spec)[:, None] ** 2 + design.noise)
         seen = np.nonzero(design.observed)
-        pm.Normal("kpi", mean[seen], sd[seen], observed=design.outcome[seen])
+        residual = (_sigma(design, spec)[:, None] ** 2 * design.scatter)[seen]
+        if spec.likelihood == "student_t":
+            half = spec.student_dof / 2
+            residual = residual / pm.Gamma("cell_precision", half, half, shape=len(seen[0]))
+        pm.Normal("kpi", mean[seen], pt.sqrt(residual + design.noise[seen]), observed=design.outcome[seen])
         if len(design.lifts.channel):
-            _lift_likelihood(design, curve, theta, norm, relative)
+            _lift_likelihood(design, theta, lift_shape(design, params, norm, pt), relative)
     return model
 
 
-class _Curve:
-    """Adstock and Hill of all channels for a given set of parameters."""
+def _curve_params(design: Design) -> Params:
+    """Carry-over and curve parameters (C,); the rest of `Params` is filled where it is used."""
+    curves = design.curves
+    c = len(curves.order)
 
-    def __init__(self, design: Design, retention: Any, delay: Any, half: Any, slope: Any) -> None:
-        lag = np.arange(1, design.lags)[:, None]
-        steps = retention[None, :] * (1.0 + delay[None, :] / lag)
-        weights = pt.cumprod(pt.concatenate([pt.ones((1, design.shape[2])), steps], axis=0), axis=0)
-        self._weights = weights / weights.sum(axis=0)  # (lags, C)
-        self._lags, self._half, self._slope = design.lags, half, slope
+    def slot(name: str, unused: float, draw: Callable[[np.ndarray], Any]) -> Any:
+        at = curves.used(name)
+        if len(at) == 0:
+            return pt.full((c,), unused)
+        drawn = draw(at)
+        return drawn if len(at) == c else pt.set_subtensor(pt.full((c,), unused)[at], drawn)
 
-    def response(self, exposure: np.ndarray) -> Any:
-        """Hill of the adstocked exposure (G, T, C)."""
-        stock = pt.stack([self._stock(c, exposure[:, :, c]) for c in range(exposure.shape[2])], axis=2)
-        return _hill(stock, self._half, self._slope)
+    def log_normal(name: str, median: str, scale: str) -> Any:
+        z = slot(name, 0.0, lambda at: pm.Normal(f"z_{name}", 0, 1, shape=len(at)))
+        return curves.prior(median) * pt.exp(curves.prior(scale) * z)
 
-    def response_of(self, channel: int, exposure: np.ndarray) -> Any:
-        """Hill of one channel's adstocked exposure (G, T)."""
-        return _hill(self._stock(channel, exposure), self._half[channel], self._slope[channel])
+    a, b = curves.prior("retention_a"), curves.prior("retention_b")
+    nothing = dict.fromkeys(Params._fields)
+    return Params(**nothing | {
+        "retention": slot("retention", 0.5, lambda at: pm.Beta("retention", a[at], b[at], shape=len(at))),
+        "delay": curves.prior("delay") * slot("delay", 0.0, lambda at: pm.HalfNormal("r_delay", 1.0, shape=len(at))),
+        "half_saturation": log_normal("half_saturation", "half_median", "half_scale"),
+        "slope": log_normal("slope", "slope_median", "slope_scale"),
+    })  # fmt: skip
 
-    def _stock(self, channel: int, exposure: np.ndarray) -> Any:
-        return pt.dot(lagged(exposure, self._lags), self._weights[:, channel])
 
-
-def _hill(stock: Any, half: Any, slope: Any) -> Any:
-    safe = pt.switch(stock > 0, stock, 1.0)
-    return pt.switch(stock > 0, 1.0 / (1.0 + (half / safe) ** slope), 0.0)
+def _theta(design: Design, params: Params, norm: Any) -> Any:
+    """Total contribution (C,), from the quantity that carries the prior."""
+    z = pm.Normal("z_theta", 0, 1, dims="channel")
+    quantity = pt.exp(design.effect_location + design.effect_scale * z)
+    if not design.effect_basis.any():
+        return quantity
+    slope = (design.size[:, None, None] * response_shape(design, params, pt)[1]).sum(axis=(0, 1)) / norm
+    kind = design.effect_basis
+    return quantity / pt.where(kind == 1, slope, pt.where(kind == 2, 1.0 / (norm * design.level.mean()), 1.0))
 
 
 def _deviations(design: Design, spec: ModelSpec, unit: Any) -> Any:
@@ -86,7 +92,7 @@ def _deviations(design: Design, spec: ModelSpec, unit: Any) -> Any:
 def _sigma(design: Design, spec: ModelSpec) -> Any:
     g = design.shape[0]
     own = pm.Normal("z_sigma_geo", 0, 1, shape=g) if g > 1 else pt.zeros(1)
-    by_size = np.sqrt(design.level.mean() / design.level)
+    by_size = np.sqrt(design.level.mean() / design.level) if spec.likelihood != "negative_binomial" else 1.0
     return (
         spec.sigma_median * pt.exp(spec.sigma_scale * pm.Normal("z_sigma", 0, 1) + spec.sigma_geo_scale * own) * by_size
     )
@@ -107,7 +113,8 @@ def _baseline(design: Design, spec: ModelSpec) -> Any:
         local_sd = pt.switch(design.local_kind == 1, geo_sd, 1.0) * design.local_sd
         base = base + pt.dot(pm.Normal("z_local", 0, 1, shape=(g, design.local.shape[1])) * local_sd, design.local.T)
     if design.controls.shape[2]:
-        gamma = pm.Normal("control", 0, design.control_sd, shape=design.controls.shape[2])
+        scale = pm.HalfNormal("r_control", 1.0) if design.shrink_controls else 1.0
+        gamma = design.control_sd * scale * pm.Normal("control", 0, 1, shape=design.controls.shape[2])
         base = base + pt.dot(design.controls, gamma)
     return base
 
@@ -123,19 +130,16 @@ def _shocks(spec: ModelSpec, periods: int) -> Any:
     return sd * pt.dot(root, pm.Normal("z_shock", 0, 1, shape=periods))
 
 
-def _lift_likelihood(design: Design, curve: _Curve, theta: Any, norm: Any, relative: Any) -> None:
+def _lift_likelihood(design: Design, theta: Any, share: Any, relative: Any) -> None:
     lifts = design.lifts
-    predicted, precision = [], pt.ones(len(lifts.channel))
+    precision = pt.ones(len(lifts.mean))
     finite = np.flatnonzero(np.isfinite(lifts.dof))
     if len(finite):
         half_dof = lifts.dof[finite] / 2
         precision = pt.set_subtensor(
             precision[finite], pm.Gamma("lift_precision", half_dof, half_dof, shape=len(finite))
         )
-    for k, c in enumerate(lifts.channel):
-        gap = curve.response_of(c, lifts.exposure[k]) - curve.response_of(c, lifts.counterfactual[k])
-        by_geo = (gap * lifts.weight[k]).sum(axis=1) * design.size / norm[c]
-        predicted.append(theta[c] * (by_geo * (1.0 + relative[:, c])).sum())
+    parts = theta[lifts.channel] * (share * (1.0 + relative[:, lifts.channel].T)).sum(axis=1)
     spread = lifts.std_error / pt.sqrt(precision)
     covariance = lifts.correlation * spread[:, None] * spread[None, :] + np.diag(lifts.bias_sd**2)
-    pm.MvNormal("lift", pt.stack(predicted), cov=covariance, observed=lifts.mean)
+    pm.MvNormal("lift", pt.dot(lifts.membership, parts), cov=covariance, observed=lifts.mean)

@@ -14,12 +14,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from contracts.errors import ContractError
-from planning.allocate import knapsack
 from planning.decision import CENT, Decision, build_decision, whole_cents
 from planning.derivatives import derivatives
 from planning.limits import Limit, MinimumCampaign, Rows, Rule, best_vertex, breach, build_rows, feasible_point
 from planning.objective import Objective, score
-from planning.solve import Local, Solved, maximise, nearest
+from planning.solve import Local, Solved, knapsack, maximise, nearest
 from planning.summary import weighted_interval
 from planning.surface import Surface, evaluate, extrapolated, held, value_per_kpi
 

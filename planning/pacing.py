@@ -31,22 +31,42 @@ class Thresholds:
             raise ContractError(f"burn thresholds must rise and be over 0; got {self.burn}.")
 
 
-def daily_plan(surface: Surface, spend: np.ndarray) -> pd.DataFrame:
-    """Plan (T, G, C) by day and channel, a period's money spread evenly over its days: date, channel, spend."""
-    days = surface.response.period_days
-    per_day = spend.sum(axis=1) / days  # (T, C)
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """Money by period and channel, from `start` on."""
+
+    start: date
+    period_days: int
+    channels: tuple[str, ...]
+    spend: np.ndarray  # (T, C), plan currency
+
+    def dates(self) -> tuple[date, ...]:
+        """First day of each period."""
+        return tuple(self.start + timedelta(days=self.period_days * t) for t in range(len(self.spend)))
+
+    @property
+    def last(self) -> date:
+        """Last day, inclusive."""
+        return self.start + timedelta(days=self.period_days * len(self.spend) - 1)
+
+
+def planned(surface: Surface, spend: np.ndarray) -> Planned:
+    """A plan (T, G, C) of a surface."""
+    return Planned(surface.start, surface.response.period_days, surface.response.channels, spend.sum(axis=1))
+
+
+def daily_plan(plan: Planned) -> pd.DataFrame:
+    """The plan by day and channel, a period's money spread evenly over its days: date, channel, spend."""
     rows = [
-        {"date": start + timedelta(days=d), "channel": channel, "spend": float(per_day[t, c])}
-        for t, start in enumerate(surface.dates())
-        for d in range(days)
-        for c, channel in enumerate(surface.response.channels)
+        {"date": start + timedelta(days=d), "channel": channel, "spend": float(plan.spend[t, c]) / plan.period_days}
+        for t, start in enumerate(plan.dates())
+        for d in range(plan.period_days)
+        for c, channel in enumerate(plan.channels)
     ]
     return pd.DataFrame(rows, columns=["date", "channel", "spend"])
 
 
-def pacing(
-    surface: Surface, spend: np.ndarray, actual: pd.DataFrame, as_of: date, thresholds: Thresholds | None = None
-) -> pd.DataFrame:
+def pacing(plan: Planned, actual: pd.DataFrame, as_of: date, thresholds: Thresholds | None = None) -> pd.DataFrame:
     """Where every channel and the total stand at the end of `as_of`; one row each, the total last.
 
     `actual` has date, channel, spend (plan currency; several rows a day add up). planned and actual are to date;
@@ -55,39 +75,33 @@ def pacing(
     Raises ContractError for an unknown channel, a day outside the plan, or a spend that is no number >= 0.
     """
     limits = thresholds or Thresholds()
-    plan, last = daily_plan(surface, spend), surface.dates()[-1] + timedelta(days=surface.response.period_days - 1)
-    if not surface.start <= as_of <= last:
-        raise ContractError(f"pacing is asked for {as_of}, outside the plan's {surface.start} to {last}.")
-    _check(surface, actual, last)
-    past = plan[plan["date"] <= as_of].groupby("channel")["spend"].sum()
+    if not plan.start <= as_of <= plan.last:
+        raise ContractError(f"pacing is asked for {as_of}, outside the plan's {plan.start} to {plan.last}.")
+    _check(plan, actual)
+    days = daily_plan(plan)
+    past = days[days["date"] <= as_of].groupby("channel")["spend"].sum()
     spent = actual[pd.to_datetime(actual["date"]).dt.date <= as_of].groupby("channel")["spend"].sum()
-    whole = plan.groupby("channel")["spend"].sum()
-    rows = [
-        _row(c, float(past.get(c, 0.0)), float(spent.get(c, 0.0)), float(whole[c]), limits)
-        for c in surface.response.channels
-    ]
+    whole = days.groupby("channel")["spend"].sum()
+    rows = [_row(c, float(past.get(c, 0.0)), float(spent.get(c, 0.0)), float(whole[c]), limits) for c in plan.channels]
     rows.append(_row(TOTAL, float(past.sum()), float(spent.sum()), float(whole.sum()), limits))
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def by_period(surface: Surface, spend: np.ndarray, actual: pd.DataFrame) -> pd.DataFrame:
+def by_period(plan: Planned, actual: pd.DataFrame) -> pd.DataFrame:
     """Planned and actual spend by period and channel: period_start, channel, planned, actual (NaN: no row)."""
-    last = surface.dates()[-1] + timedelta(days=surface.response.period_days - 1)
-    _check(surface, actual, last)
-    days = surface.response.period_days
+    _check(plan, actual)
     day = pd.to_datetime(actual["date"]).dt.date
-    period = np.array([(d - surface.start).days // days for d in day], dtype=int)
+    period = np.array([(d - plan.start).days // plan.period_days for d in day], dtype=int)
     came = actual.assign(period=period).groupby(["period", "channel"])["spend"].sum()
-    planned = spend.sum(axis=1)
     rows = [
         {
             "period_start": start,
             "channel": c,
-            "planned": float(planned[t, i]),
+            "planned": float(plan.spend[t, i]),
             "actual": float(came.get((t, c), np.nan)),
         }
-        for t, start in enumerate(surface.dates())
-        for i, c in enumerate(surface.response.channels)
+        for t, start in enumerate(plan.dates())
+        for i, c in enumerate(plan.channels)
     ]
     return pd.DataFrame(rows)
 
@@ -114,13 +128,13 @@ def _row(channel: str, planned: float, actual: float, whole: float, limits: Thre
     }  # fmt: skip
 
 
-def _check(surface: Surface, actual: pd.DataFrame, last: date) -> None:
+def _check(plan: Planned, actual: pd.DataFrame) -> None:
     if missing := [c for c in ("date", "channel", "spend") if c not in actual.columns]:
         raise ContractError(
             f"actual spend needs the column {missing[0]!r}; it has {', '.join(map(str, actual.columns))}."
         )
-    if unknown := sorted(set(actual["channel"]) - set(surface.response.channels)):
-        known = ", ".join(surface.response.channels)
+    if unknown := sorted(set(actual["channel"]) - set(plan.channels)):
+        known = ", ".join(plan.channels)
         raise ContractError(f"actual spend names channel {unknown[0]!r}; the plan knows {known}.")
     amounts = pd.to_numeric(actual["spend"], errors="coerce")
     if bad := [i for i, x in enumerate(amounts) if not (np.isfinite(x) and x >= 0)]:
@@ -128,7 +142,7 @@ def _check(surface: Surface, actual: pd.DataFrame, last: date) -> None:
             f"actual spend in row {bad[0] + 1} must be a number >= 0; got {actual['spend'].iloc[bad[0]]}."
         )
     for i, day in enumerate(pd.to_datetime(actual["date"]).dt.date):
-        if not surface.start <= day <= last:
+        if not plan.start <= day <= plan.last:
             raise ContractError(
-                f"actual spend in row {i + 1} is of {day}, outside the plan's {surface.start} to {last}."
+                f"actual spend in row {i + 1} is of {day}, outside the plan's {plan.start} to {plan.last}."
             )

@@ -164,3 +164,23 @@ def _clarabel(
     solution = solver.solve()
     good = (clarabel.SolverStatus.Solved, clarabel.SolverStatus.AlmostSolved)
     return np.asarray(solution.x) if solution.status in good else None
+
+
+def knapsack(table: np.ndarray) -> np.ndarray:
+    """Steps (C,) for each channel that use up the K − 1 steps there are (or as many as can be) and sum to the largest
+    worth; `table` (C, K) is the worth of 0 to K − 1 steps, -inf where a channel may not take so many."""
+    channels, size = table.shape
+    best, picks = table[0], []
+    for c in range(1, channels):
+        sums = np.full((size, size), -np.inf)  # [budget, given to c]
+        for k in range(size):
+            sums[k:, k] = best[: size - k] + table[c, k]
+        picks.append(sums.argmax(axis=1))
+        best = sums.max(axis=1)
+    left = int(np.flatnonzero(np.isfinite(best))[-1])
+    steps = np.zeros(channels, dtype=int)
+    for c in range(channels - 1, 0, -1):
+        steps[c] = picks[c - 1][left]
+        left -= int(steps[c])
+    steps[0] = left
+    return steps

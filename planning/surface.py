@@ -24,9 +24,9 @@ import numpy as np
 
 from contracts.checks import non_negative, positive
 from contracts.errors import ContractError
+from contracts.response import SteadyResponse
 from contracts.surface import DynamicResponse
 from mmm.transforms import adstock_weights
-from planning.allocate import geo_shares
 
 EXTRAPOLATION_SD = 0.5  # log-scale sd of what a curve adds beyond observed exposure; an assumption, see decision 0160
 TINY = 1e-12  # saturation units; keeps logarithms finite
@@ -206,6 +206,16 @@ def held(surface: Surface, totals: np.ndarray | None = None) -> np.ndarray:
     return np.broadcast_to(geo_shares(steady) * totals, surface.shape).copy()
 
 
+def geo_shares(response: SteadyResponse) -> np.ndarray:
+    """Share (G, C) of a channel's spend by geo: today's. For a channel that is dark today, by expected amplitude over
+    the geos where it ever ran; even over all geos for a channel that never ran."""
+    current = response.current_spend
+    size = np.einsum("d,dgc->gc", response.weights, response.amplitude) * (response.unit > 0)
+    mass = np.where(current.sum(axis=0) > 0, current, size)
+    mass = np.where(mass.sum(axis=0) > 0, mass, 1.0)
+    return mass / mass.sum(axis=0)
+
+
 def extrapolated(surface: Surface, spend: np.ndarray) -> tuple[str, ...]:
     """Channels that in some geo and period get more exposure than the model has ever seen there, or that never ran."""
     over = (surface.per_spend * spend > surface.seen.T * (1 + 1e-9)).any(axis=(0, 1))
@@ -224,23 +234,39 @@ def lagged_exposure(surface: Surface, exposure: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(windows[..., ::-1].transpose(0, 3, 1, 2))
 
 
+def by_geo(surface: Surface, spend: np.ndarray, channel: int) -> np.ndarray:
+    """KPI units (D, T + L − 1, G) that a plan (T, G, C) adds in one channel, by geo; summed over geos it is that
+    channel of `evaluate`."""
+    exposure = surface.per_spend * _checked(surface, spend)
+    with_plan, without = (lagged_exposure(surface, x)[channel] for x in (exposure, np.zeros_like(exposure)))
+    size = surface.amplitude[channel][:, None, :] * surface.demand
+    return (_shares(surface, with_plan, channel) - _shares(surface, without, channel)) * size
+
+
 def _paths(surface: Surface, spend: np.ndarray) -> np.ndarray:
     """KPI units (C, D, T + L − 1) of plan and past together."""
     past = lagged_exposure(surface, surface.per_spend * spend)
-    c, lags, periods, geos = past.shape
-    draws = surface.response.draws
-    out = np.empty((c, draws, periods))
+    c, _, periods, geos = past.shape
+    out = np.empty((c, surface.response.draws, periods))
     for i in range(c):
-        stock = (surface.lag_weights[i] @ past[i].reshape(lags, -1)).reshape(draws, periods, geos)
-        far = (past[i, 0] > surface.seen[i]).any() or (surface.seen[i] < surface.before[:, :, i].T).any()
-        over = stock > surface.seen[i] if far else None  # before the Hill curve takes the stock's memory
-        share = hill_share(stock, surface.log_half[i][:, None, None], surface.slope[i][:, None, None])
-        if over is not None:
-            seen = surface.seen_share[i][:, None, :]
-            share = np.where(over, seen + surface.widen[i][:, None, None] * (share - seen), share)
+        share = _shares(surface, past[i], i)
         scaled = surface.amplitude[i][:, None, :] * surface.demand
         out[i] = np.einsum("dtg,dtg->dt", share, scaled) if geos > 1 else (share * scaled)[:, :, 0]
     return out
+
+
+def _shares(surface: Surface, past: np.ndarray, i: int) -> np.ndarray:
+    """Share of saturation (D, T + L − 1, G) of channel i's exposure beside its lags (L, T + L − 1, G), widened where
+    it goes beyond what was seen."""
+    lags, periods, geos = past.shape
+    stock = (surface.lag_weights[i] @ past.reshape(lags, -1)).reshape(-1, periods, geos)
+    far = (past[0] > surface.seen[i]).any() or (surface.seen[i] < surface.before[:, :, i].T).any()
+    over = stock > surface.seen[i] if far else None  # before the Hill curve takes the stock's memory
+    share = hill_share(stock, surface.log_half[i][:, None, None], surface.slope[i][:, None, None])
+    if over is None:
+        return share
+    seen = surface.seen_share[i][:, None, :]
+    return np.where(over, seen + surface.widen[i][:, None, None] * (share - seen), share)
 
 
 def hill_share(stock: np.ndarray, log_half: np.ndarray, slope: np.ndarray) -> np.ndarray:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from datetime import date, datetime
 
 from contracts.calendar import next_quarter
-from privacy.chain import Entry, LedgerPaths
+from privacy.chain import Entry, LedgerPaths, payer_of
 from privacy.ledger import open_ledger
 from privacy.policy import MEASURES
 
@@ -61,6 +61,8 @@ class Recorded:
     published_at: str | None = None
     out_hash: str | None = None
     voided: dict[str, object] | None = None  # the recorded proof
+    identity: str | None = None  # version of the identity map of the last draw; None before draws named it
+    share: str = ""  # whose part of the grant pays: the measure's, or 'reserve'
 
     @property
     def state(self) -> str:
@@ -102,11 +104,10 @@ def recorded(chain: Iterable[Entry]) -> tuple[Recorded, ...]:
         if e.kind == "reserve":
             at[name] = len(out)
             charges = tuple(sorted((str(b), int(n)) for b, n in data["charges"].items()))
-            out.append(
-                Recorded(name, data["measure"], data["spec_hash"], charges, e.row_hash, e.at, str(data.get("by", "")))
-            )
+            by, share = str(data.get("by", "")), payer_of(data)
+            out.append(Recorded(name, data["measure"], data["spec_hash"], charges, e.row_hash, e.at, by, share=share))
         elif e.kind == "draw":
-            out[at[name]] = replace(out[at[name]], draws=out[at[name]].draws + 1)
+            out[at[name]] = replace(out[at[name]], draws=out[at[name]].draws + 1, identity=data.get("identity"))
         elif e.kind == "publish":
             out[at[name]] = replace(out[at[name]], published_at=e.at, out_hash=str(data["hash"]))
         elif e.kind == "void":
@@ -121,7 +122,7 @@ def spending(chain: Sequence[Entry]) -> Spending:
     for r in releases:
         if r.state != "void":
             for block, nano in r.charges:
-                spent[block, r.measure] = spent.get((block, r.measure), 0) + nano
+                spent[block, r.share] = spent.get((block, r.share), 0) + nano
     quarters = []
     for e in chain:
         if e.kind == "block":
@@ -133,6 +134,12 @@ def spending(chain: Sequence[Entry]) -> Spending:
             quarters.append(Quarter(block, int(data["cap"]), total, portions))
     quarters.sort(key=lambda q: q.block)
     return Spending(tuple(quarters), releases, chain[-1].seq, chain[-1].row_hash)
+
+
+def maps_of(releases: Iterable[Recorded], block: str) -> tuple[str, ...]:
+    """Versions of the identity maps under which a block's published releases counted people ('none': without)."""
+    mine = [r for r in releases if r.state == "published" and block in dict(r.charges)]
+    return tuple(sorted({r.identity for r in mine if r.identity is not None}))
 
 
 def fiscal_years(quarters: Sequence[Quarter], first_month: int) -> dict[date, tuple[int, int]]:

@@ -4,7 +4,7 @@
 |---|---|---|
 | open | a ledger began | nothing |
 | block | a quarter was opened with this grant, under this calendar | caps |
-| reserve | a release was charged to its blocks | spent, + |
+| reserve | a release was charged to its blocks, to its measure's share or to the one that is named | spent, + |
 | draw | noise for a reserved release is about to be drawn | from here on its charge can never be taken back |
 | attempt | a crash came before a whole file; the release is drawn again under the same charge | nothing |
 | publish | the file with this hash is out | nothing |
@@ -61,6 +61,7 @@ class LedgerPaths:
 @dataclass
 class _Release:
     measure: str
+    payer: str
     spec_hash: str
     state: str
     drawn: int
@@ -100,7 +101,7 @@ def tables_of(chain: Sequence[Entry]) -> Tables:
     def move(release: _Release, sign: int) -> None:
         for block, nano in release.charges.items():
             blocks[block][1] += sign * nano
-            parts[block, release.measure][1] += sign * nano
+            parts[block, release.payer][1] += sign * nano
 
     for e in chain:
         data = e.data
@@ -108,7 +109,9 @@ def tables_of(chain: Sequence[Entry]) -> Tables:
             blocks[data["block"]] = [data["cap"], 0, canonical(data["calendar"])]
             parts |= {(data["block"], name): [nano, 0] for name, nano in data["parts"].items()}
         elif e.kind == "reserve":
-            made = _Release(data["measure"], data["spec_hash"], "reserved", 0, None, e.row_hash, data["charges"])
+            made = _Release(
+                data["measure"], payer_of(data), data["spec_hash"], "reserved", 0, None, e.row_hash, data["charges"]
+            )
             releases[data["release"]] = made
             move(made, 1)
             charges |= {(e.row_hash, data["release"], b, nano, e.at, data["by"]) for b, nano in made.charges.items()}
@@ -127,6 +130,11 @@ def tables_of(chain: Sequence[Entry]) -> Tables:
         },
         "charge": charges,
     }
+
+
+def payer_of(reserve: Mapping[str, Any]) -> str:
+    """The share that a reservation is charged to: its measure's, unless the entry names another."""
+    return str(reserve.get("share", reserve["measure"]))
 
 
 def canonical(value: Any) -> str:

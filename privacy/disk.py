@@ -57,9 +57,12 @@ def full_disk(path: Path, error: OSError) -> WorkspaceError:
 
 
 def preallocate(path: Path, size: int) -> None:
-    """Takes `size` bytes of disk for a file now. Raises WorkspaceError when the disk has no room."""
+    """Takes `size` bytes of disk for a new file now, in place of what bears its name (also of a link, which is not
+    followed). Raises WorkspaceError when the disk has no room.
+    """
     try:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        path.unlink(missing_ok=True)
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
             os.posix_fallocate(handle, 0, size)
         finally:
@@ -70,9 +73,11 @@ def preallocate(path: Path, size: int) -> None:
 
 
 def write_into(path: Path, content: bytes) -> None:
-    """Writes into a file taken by `preallocate`, cuts it to size and makes it durable."""
+    """Writes into a file taken by `preallocate`, cuts it to size and makes it durable. A link is replaced by a file."""
     try:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
+        if path.is_symlink():
+            path.unlink()
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         try:
             view = memoryview(content)
             while view:
@@ -89,6 +94,11 @@ def file_hash(path: Path) -> str:
     """SHA-256 of a file."""
     with path.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def bytes_hash(content: bytes) -> str:
+    """SHA-256 of what a file holds, or will hold."""
+    return hashlib.sha256(content).hexdigest()
 
 
 @contextmanager

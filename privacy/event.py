@@ -18,8 +18,8 @@ from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, model_validator
 
-VERSION = "1.1"
-VERSIONS = ("1.0", "1.1")
+VERSION = "1.2"
+VERSIONS = ("1.0", "1.1", "1.2")
 VERSION_PATTERN = r"1(\.\d{1,9})?"
 SOURCES = ("server", "client")  # rank 0 and 1: the server's word counts first
 ISO = r"\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z| ?[+-]\d{2}(:?\d{2})?)?)?"
@@ -162,6 +162,19 @@ class AssignmentRow(BaseModel):
     experiment: Text = _column("a declared user test", required=True)
     arm: Text = _column("one of its declared arms; one arm per person", required=True)
     consent: Flag = _column("may this person be counted, when the events say nothing?", default=None)
+    stratum: OptionalText = _column(
+        "one of the strata that the test declares (docs/trials.md)", since="1.2", default=None
+    )
+    entered: OptionalText = _column("ISO date from which on the person counts, where the test declares `entry`",
+                                    since="1.2", default=None)  # fmt: skip
+    exposed: OptionalText = _column(
+        'true or false (or empty): was, or would the person have been, reached? Where the test declares `exposed = '
+        '"assignments"`', since="1.2", default=None,
+    )  # fmt: skip
+    covariate: OptionalText = _column(
+        "a number of 0 or more from before the test, empty for 0, where the test declares `covariate`",
+        since="1.2", default=None,
+    )  # fmt: skip
 
 
 class IdentityRow(BaseModel):

@@ -58,9 +58,10 @@ def dependency_hash(versions: Mapping[str, str]) -> str:
 
 def provenance(plan: ReleasePlan) -> dict[str, Any]:
     """What made the release: the whole declared question behind its id, code, libraries, and what crosses a block."""
+    spec = json.loads(plan.spec)
     return {
-        "spec": json.loads(plan.spec),
-        "crosses_blocks": crossing(plan.measure, plan.blocks),
+        "spec": spec,
+        "crosses_blocks": crossing(plan.measure, plan.blocks, spec.get("design")),
         "code_hash": code_hash(),
         "dependencies": dict(dependencies()),
         "dependency_hash": dependency_hash(dependencies()),
@@ -97,10 +98,10 @@ def encode(tables: list[pa.Table], metadata: Mapping[str, Any]) -> bytes:
     return buffer.getvalue()
 
 
-def read_release(path: Path) -> Release:
-    """Reads a published file back. Raises PrivacyError when it is not a release or is damaged."""
+def read_release(path: Path, content: bytes | None = None) -> Release:
+    """Reads a published file back, or `content` in its place. Raises PrivacyError when it is no release or damaged."""
     try:
-        table = pq.read_table(path)
+        table = pq.read_table(path if content is None else pa.BufferReader(content))
         meta: dict[str, Any] = json.loads((table.schema.metadata or {})[METADATA_KEY])
         vectors = tuple(VectorSpec(**{k: v[k] for k in VectorSpec.__dataclass_fields__}) for v in meta["vectors"])
         return Release(

@@ -28,8 +28,8 @@ from contracts.calendar import blocks, weeks_between
 from contracts.checks import positive
 from contracts.errors import ConfigError
 from contracts.evidence import Experiment
-from privacy import trials
 from privacy.budget import QUARTERS_PER_YEAR
+from privacy.corrections import RESERVE, Correction
 from privacy.inputs import Question
 from privacy.mechanism import epsilon_of
 from privacy.plan import plan_releases
@@ -120,14 +120,17 @@ def example_question(policy: PrivacyPolicy, experiments: int) -> Question:
 
 
 def cells(policy: PrivacyPolicy, experiments: int = 1) -> tuple[Cell, ...]:
-    """Noise of every vector of every release of a 13-week quarter; equal batches are told once.
+    """Noise of every vector of every release of a 13-week quarter, and of a correction of kpi that takes the whole
+    reserve; equal batches are told once.
 
     Raises ConfigError where the policy itself is impossible (a grant under one nano-rho, too large a table).
     """
     out: dict[tuple[object, ...], Cell] = {}
-    for plan in plan_releases(example_question(policy, experiments), policy):
+    again = (Correction(QUARTER[0], "kpi"),) if policy.share_nano(RESERVE) and policy.share_nano("kpi") else ()
+    for plan in plan_releases(example_question(policy, experiments), replace(policy, corrections=again)):
+        name = f"{plan.measure} correction" if plan.correction else plan.measure
         for v in plan.vectors:
-            cell = Cell(plan.measure, len(plan.weeks), v.name, v.bound_units * v.unit, v.nano, v.sigma_units * v.unit)
+            cell = Cell(name, len(plan.weeks), v.name, v.bound_units * v.unit, v.nano, v.sigma_units * v.unit)
             out.setdefault((cell.measure, cell.weeks, cell.vector, cell.nano), cell)
     return tuple(out.values())
 
@@ -162,14 +165,14 @@ def forecast(policy: PrivacyPolicy, sizes: Sizes, experiments: int = 1) -> Forec
     kpi = [c.sd for c in found if (c.measure, c.vector) == ("kpi", "conversions")]
     trial = [c.sd for c in found if c.measure == "trials"]
     cap, delta = policy.cap_nano, policy.delta
-    bound = trials.component_bounds(policy.trials)[trials.NAMES.index("conversions")]
+    bound = policy.trials.conversions
     return Forecast(
         policy.rho_per_user_quarter,
         epsilon_of(cap, delta),
         epsilon_of(QUARTERS_PER_YEAR * cap, delta),
         found,
         tuple(max(kpi) / m for m in sizes.cells) if kpi else None,
-        user_lift(sizes, max(trial) * float(bound), max(trial)) if trial else None,
+        user_lift(sizes, max(trial) * bound, max(trial)) if trial else None,
         geo_lift(sizes, max(kpi)) if kpi else None,
     )
 

@@ -43,7 +43,7 @@ class IdKey:
         return [bytes(b ^ pad for b in whole) for pad in (0x36, 0x5C)]
 
     def digest(self, text: str) -> str:
-        """The keyed hash of one cleaned id; the engine's `_keyed` gives the same."""
+        """The keyed hash of one cleaned id; the engine's `keyed` gives the same."""
         return hmac.new(self.key, text.encode(), "sha256").hexdigest()[:KEY_HEX]
 
 
@@ -62,9 +62,15 @@ def create_tables(con: duckdb.DuckDBPyConnection, key: IdKey, forgotten: frozens
         con.execute("INSERT INTO forgotten SELECT unnest(?::VARCHAR[])", [sorted(forgotten)])
 
 
-def _keyed(column: str) -> str:
+def keyed(column: str) -> str:
     """HMAC of a text column; needs `id_key` among the tables of the statement."""
     return f"left(sha256(outer_pad || unhex(sha256(inner_pad || encode({column})))), {KEY_HEX})"
+
+
+def asks(con: duckdb.DuckDBPyConnection) -> bool:
+    """Does it matter who is behind an id: is there a map, or a forgotten person?"""
+    ((found,),) = con.execute("SELECT EXISTS (FROM devices) OR EXISTS (FROM forgotten)").fetchall()
+    return bool(found)
 
 
 def learn(con: duckdb.DuckDBPyConnection, relation: str, user_id: str) -> None:
@@ -76,7 +82,7 @@ def learn(con: duckdb.DuckDBPyConnection, relation: str, user_id: str) -> None:
         f"""INSERT INTO ids
         WITH fresh AS (SELECT DISTINCT {user_id} AS user_id FROM {relation}),
         keyed AS (
-            SELECT user_id, {_keyed("user_id")} AS own FROM fresh ANTI JOIN ids USING (user_id), id_key
+            SELECT user_id, {keyed("user_id")} AS own FROM fresh ANTI JOIN ids USING (user_id), id_key
             WHERE user_id IS NOT NULL
         ), resolved AS (
             SELECT user_id, own, coalesce(person_key, own) AS person
@@ -121,7 +127,7 @@ def load_map(con: duckdb.DuckDBPyConnection, files: FileSet | None, declared_saf
     con.execute("INSERT INTO devices SELECT DISTINCT device, person FROM map WHERE device <> person")
     con.execute("INSERT INTO routes SELECT DISTINCT user_id, route FROM map WHERE device <> person")
     pairs = "SELECT count(*) || ' ' || bit_xor(unhex(sha256(device_key || person_key))::BIT) AS content FROM devices"
-    version = con.execute(f"SELECT {_keyed('content')} FROM ({pairs}), id_key").fetchone()
+    version = con.execute(f"SELECT {keyed('content')} FROM ({pairs}), id_key").fetchone()
     con.execute("DROP TABLE map")
     return str(version[0]) if version else NO_MAP
 
@@ -144,7 +150,7 @@ _FAULTS = (
 def _rows_sql(number: int, source: Source, files: FileSet) -> str:
     device, person = (column_sql("identity", source, files, c, required=True) for c in COLUMNS)
     return f"""INSERT INTO map
-        SELECT {number}, row, {_keyed("device")}, {_keyed("person")}, device, hash(person)
+        SELECT {number}, row, {keyed("device")}, {keyed("person")}, device, hash(person)
         FROM (SELECT row_number() OVER () AS row, {device} AS device, {person} AS person FROM {source.relation}),
             id_key"""
 

@@ -12,14 +12,16 @@ from __future__ import annotations
 import zoneinfo
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
+from typing import Literal
 
 from contracts.calendar import Block, week_of
 from contracts.checks import positive, share
 from contracts.errors import ContractError
 from contracts.evidence import Experiment
 from contracts.panel import OTHER_GEO
+from contracts.trials import TrialDesign
 
 RESERVED_CHANNELS = ("", "start", "conversion", "null")  # names of states in the journeys table
 MAX_RATE = 1e6  # keeps money inside 64-bit integers, see privacy.contract
@@ -67,6 +69,7 @@ class PeopleInputs:
     rates: Mapping[str, float]  # units of `currency` per unit of the named currency
     max_rejected: float = 0.01  # share of malformed rows above which a load stops
     identity: FileSet | None = None  # device -> person
+    identity_change: Literal["refuse", "accept"] = "refuse"  # of a map that differs from an earlier one of the block
     not_identifiers: frozenset[str] = frozenset()  # columns declared not to identify anybody, see privacy.identifiers
 
     def __post_init__(self) -> None:
@@ -92,7 +95,9 @@ class PeopleInputs:
 class Question:
     """The public question: calendar, cohorts, channels and user-randomised experiments.
 
-    `arms` names all arms of each user test, its control arm included. Raises ContractError on any misfit.
+    `arms` names all arms of each user test, its control arm included; `designs` what is measured of it where that is
+    not the default; `running` holds the complete weeks of quarters that are still open, which only looks at running
+    tests may read. Raises ContractError on any misfit.
     """
 
     blocks: tuple[Block, ...]
@@ -101,6 +106,8 @@ class Question:
     channels: tuple[str, ...]
     experiments: tuple[Experiment, ...] = ()
     arms: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    designs: Mapping[str, TrialDesign] = field(default_factory=dict)
+    running: tuple[Block, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("geos", "channels"):
@@ -116,10 +123,10 @@ class Question:
         self._check_experiments()
 
     def _check_blocks(self) -> None:
-        days = [week for block in self.blocks for week in block.weeks]
+        days = [week for block in self.calendar for week in block.weeks]
         if days != sorted(set(days)):
             raise ContractError("blocks must be in time order and may not share a week.")
-        for block in self.blocks:
+        for block in self.calendar:
             if not block.weeks:
                 raise ContractError(f"block {block.id} holds no week.")
         for week in days:
@@ -146,21 +153,37 @@ class Question:
                     f"the arms of experiment {e.name!r} must hold its control arm {e.control_arm!r}; "
                     f"got {', '.join(arms)}."
                 )
+            weeks = ((e.end - e.start).days + 1) // 7
+            if self.design(e).looks > weeks:
+                raise ContractError(
+                    f"experiments.{e.name}.looks is {self.design(e).looks}, and the test has {weeks} whole weeks; "
+                    "declare at most one look a week."
+                )
+
+    def design(self, experiment: Experiment) -> TrialDesign:
+        """What is measured of a user test."""
+        return self.designs.get(experiment.name, TrialDesign())
 
     @property
     def cohorts(self) -> tuple[str, ...]:
         """Declared geos, then 'other'."""
         return tuple(g for g in self.geos if g != OTHER_GEO) + (OTHER_GEO,)
 
-    def touched(self, experiment: Experiment) -> tuple[Block, ...]:
-        """Blocks whose weeks overlap the experiment's window."""
-        return tuple(b for b in self.blocks if b.first_day <= experiment.end and experiment.start <= b.last_day)
+    def first_day(self, experiment: Experiment) -> date:
+        """First day of which a user test reads anything: its start, or that of what it reads from before."""
+        return self.design(experiment).first_day(experiment.start)
 
-    def covers(self, experiment: Experiment) -> bool:
-        """True when every day of the window lies in a week of some block, so that the trial can be released."""
-        days = (experiment.end - experiment.start).days + 1
-        weeks = {w for b in self.blocks for w in b.weeks}
-        return all(
-            week_of(day, self.week_start) in weeks
-            for day in (experiment.start + timedelta(days=i) for i in range(days))
-        )
+    @property
+    def calendar(self) -> tuple[Block, ...]:
+        """Blocks to release, then open ones of which only looks are."""
+        return (*self.blocks, *self.running)
+
+    def touched(self, first: date, last: date) -> tuple[Block, ...]:
+        """Blocks whose weeks overlap the days."""
+        return tuple(b for b in self.calendar if b.first_day <= last and first <= b.last_day)
+
+    def covers(self, first: date, last: date, *, running: bool = False) -> bool:
+        """True when every one of the days lies in a week of some block, so that they can be released."""
+        weeks = {w for b in (self.calendar if running else self.blocks) for w in b.weeks}
+        days = (first + timedelta(days=i) for i in range((last - first).days + 1))
+        return all(week_of(day, self.week_start) in weeks for day in days)

@@ -10,20 +10,20 @@ Local disks only: write-ahead logging is not safe on network file systems.
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import datetime
 from typing import Any
 
 import pandas as pd
 from filelock import FileLock
 
-from contracts.errors import BudgetExceeded, LedgerError, PrivacyError
-from contracts.release import NANO
+from contracts.errors import LedgerError, PrivacyError
 from privacy.chain import (
     GENESIS,
     Entry,
@@ -33,12 +33,23 @@ from privacy.chain import (
     follow,
     head_missing,
     other_copy,
+    payer_of,
     read_head,
     tables_of,
     write_head,
 )
 from privacy.disk import private_folder, sync_folder
-from privacy.ledger_store import BUSY_SECONDS, CHARGES, POLL_SECONDS, READINGS, held, prepare, sqlite_errors
+from privacy.grants import Grant, exceeded, same_grant, share_cap
+from privacy.ledger_store import (
+    BUSY_SECONDS,
+    CHARGES,
+    POLL_SECONDS,
+    READINGS,
+    charge_frame,
+    held,
+    prepare,
+    sqlite_errors,
+)
 from privacy.vectors import ReleasePlan
 
 
@@ -50,18 +61,6 @@ class ReleaseState:
     out_hash: str | None
     reserve_hash: str  # hash of the entry that reserved it
     drawn: bool = False  # noise was drawn for it, or was about to be
-
-
-@dataclass(frozen=True, slots=True)
-class Grant:
-    """Cap of one block and of each measure in it, nano-rho, and the calendar that says which day is in which block.
-
-    The parts include the reserve. `calendar` holds what decides over the edges of a block (time zone, week start).
-    """
-
-    cap_nano: int
-    parts: Mapping[str, int]
-    calendar: Mapping[str, str]
 
 
 class Ledger:
@@ -132,14 +131,14 @@ class Ledger:
             spent: dict[tuple[str, str], int] = {}
             for plan in plans:
                 for charge in plan.charges:
-                    self._same_grant(charge.block, grant)
-                    key = (charge.block, plan.measure)
+                    same_grant(self._db, charge.block, grant, plan.payer)
+                    key = (charge.block, plan.payer)
                     row = self._db.execute(
                         "SELECT spent_nano FROM allotment WHERE block_id = ? AND measure = ?", key
                     ).fetchone()
-                    before = spent.get(key, int(row[0]) if row else 0)
-                    if before + charge.nano_rho > grant.parts.get(plan.measure, 0):
-                        raise self._exceeded(plan, charge.block, charge.nano_rho, before, grant)
+                    before, cap = spent.get(key, int(row[0]) if row else 0), share_cap(self._db, *key, grant)
+                    if before + charge.nano_rho > cap:
+                        raise exceeded(self._db, plan, charge.block, charge.nano_rho, before, cap)
                     spent[key] = before + charge.nano_rho
 
     def reserve(self, plan: ReleasePlan, grant: Grant, at: datetime, by: str = "") -> ReleaseState:
@@ -152,7 +151,7 @@ class Ledger:
             if known is not None:
                 return known
             for charge in plan.charges:
-                self._open_block(charge.block, grant, at)
+                self._open_block(charge.block, grant, plan.payer, at)
                 self._charge(plan, charge.block, charge.nano_rho, grant)
             body = {
                 "release": plan.release_id,
@@ -161,6 +160,8 @@ class Ledger:
                 "charges": {c.block: c.nano_rho for c in plan.charges},
                 "by": by,
             }
+            if plan.payer != plan.measure:
+                body["share"] = plan.payer
             row = self._append("reserve", body, at)
             self._db.execute(
                 "INSERT INTO release VALUES (?, ?, ?, 'reserved', 0, NULL, ?) ON CONFLICT (id) DO UPDATE SET "
@@ -174,8 +175,8 @@ class Ledger:
             )
         return ReleaseState("reserved", None, row)
 
-    def _open_block(self, block: str, grant: Grant, at: datetime) -> None:
-        if self._same_grant(block, grant):
+    def _open_block(self, block: str, grant: Grant, payer: str, at: datetime) -> None:
+        if same_grant(self._db, block, grant, payer):
             return
         calendar = dict(grant.calendar)
         body = {"block": block, "cap": grant.cap_nano, "parts": dict(grant.parts), "calendar": calendar}
@@ -188,47 +189,9 @@ class Ledger:
             [(block, name, nano) for name, nano in grant.parts.items()],
         )
 
-    def _same_grant(self, block: str, grant: Grant) -> bool:
-        """True when the block exists with this grant, False when it does not exist; else raises PrivacyError."""
-        self._same_calendar(block, grant)
-        row = self._db.execute("SELECT cap_nano FROM block WHERE id = ?", (block,)).fetchone()
-        if row is None:
-            return False
-        if int(row[0]) != grant.cap_nano:
-            raise PrivacyError(
-                f"{block} was opened with privacy.rho_per_user_quarter = {row[0] / NANO:g} and plumb.toml now says "
-                f"{grant.cap_nano / NANO:g}; a grant cannot change after its first release. Put it back."
-            )
-        parts = dict(
-            self._db.execute("SELECT measure, cap_nano FROM allotment WHERE block_id = ?", (block,)).fetchall()
-        )
-        for name in sorted({*parts, *grant.parts}):
-            before, now = parts.get(name, 0), grant.parts.get(name, 0)
-            if before != now:
-                raise PrivacyError(
-                    f"{block} was opened with a {name} grant of {before / NANO:g} rho and plumb.toml now gives "
-                    f"{now / NANO:g}; privacy.shares cannot change after the first release of a quarter. Put it back."
-                )
-        return True
-
-    def _same_calendar(self, block: str, grant: Grant) -> None:
-        """Raises PrivacyError when this block could hold a day that another block was charged for."""
-        for other, calendar in self._db.execute("SELECT id, calendar FROM block"):
-            if quarter_phase(other) != quarter_phase(block):
-                raise PrivacyError(
-                    f"{block} overlaps {other}, about which releases are out already; "
-                    "project.fiscal_year_start of plumb.toml was another one then. Put it back."
-                )
-            if str(calendar) != canonical(dict(grant.calendar)):
-                raise PrivacyError(
-                    f"{other} was released under the calendar {calendar} and plumb.toml now says "
-                    f"{canonical(dict(grant.calendar))}; a day at the edge of a quarter would be counted in two. "
-                    "Put it back."
-                )
-
     def _charge(self, plan: ReleasePlan, block: str, nano: int, grant: Grant) -> None:
         for table, column, where, key in (
-            ("allotment", "spent_nano", "block_id = ? AND measure = ?", (block, plan.measure)),
+            ("allotment", "spent_nano", "block_id = ? AND measure = ?", (block, plan.payer)),
             ("block", "spent_nano", "id = ?", (block,)),
         ):
             done = self._db.execute(
@@ -237,28 +200,13 @@ class Ledger:
             )
             if done.rowcount != 1:
                 row = self._db.execute(f"SELECT {column} FROM {table} WHERE {where}", key).fetchone()
-                raise self._exceeded(plan, block, nano, int(row[0]) if row else 0, grant)
+                cap = share_cap(self._db, block, plan.payer, grant)
+                raise exceeded(self._db, plan, block, nano, int(row[0]) if row else 0, cap)
 
-    def _exceeded(self, plan: ReleasePlan, block: str, nano: int, spent: int, grant: Grant) -> BudgetExceeded:
-        others = self._db.execute(
-            "SELECT release.id FROM charge JOIN release ON release.reserve_hash = charge.reserve_hash "
-            "WHERE charge.block_id = ? AND release.measure = ? AND release.state <> 'void' ORDER BY release.id",
-            (block, plan.measure),
-        ).fetchall()
-        cap = grant.parts.get(plan.measure, 0)
-        reason = (
-            f" It was spent by {', '.join(str(r[0]) for r in others)}: the declared question (geos, weeks, channels, "
-            "experiments, bounds) has changed since. Put it back to read that release; nothing new can be released."
-            if others
-            else ""
-        )
-        return BudgetExceeded(
-            f"release {plan.release_id} costs rho {nano / NANO:g} in {block}, where {plan.measure} has "
-            f"{(cap - spent) / NANO:g} of {cap / NANO:g} left.{reason}"
-        )
-
-    def note_draw(self, release_id: str, reserve_hash: str, at: datetime) -> None:
+    def note_draw(self, release_id: str, reserve_hash: str, at: datetime, identity: str = "none") -> None:
         """Logs, before the noise is drawn, that it is about to be: from here on the charge stands for good.
+
+        `identity` is the version of the identity map under which people were counted, 'none' without.
 
         Raises LedgerError when the reservation was voided meanwhile, so that nothing is drawn without a charge, and
         when the release is out, so that nothing is drawn twice.
@@ -269,7 +217,7 @@ class Ledger:
                 raise LedgerError(f"release {release_id} is not reserved any more: its charge was voided meanwhile.")
             if known.state == "published":
                 raise LedgerError(f"release {release_id} is published already; it is never drawn again.")
-            self._append("draw", {"release": release_id}, at)
+            self._append("draw", {"release": release_id, "identity": identity}, at)
             self._db.execute("UPDATE release SET drawn = 1 WHERE id = ?", (release_id,))
 
     def note_attempt(self, release_id: str, at: datetime) -> None:
@@ -313,14 +261,15 @@ class Ledger:
             rows = self._db.execute(
                 "SELECT block_id, nano FROM charge WHERE reserve_hash = ?", (known.reserve_hash,)
             ).fetchall()
-            measure = self._db.execute("SELECT measure FROM release WHERE id = ?", (release_id,)).fetchone()[0]
+            body = self._db.execute("SELECT body FROM entry WHERE row_hash = ?", (known.reserve_hash,)).fetchone()[0]
+            payer = payer_of(json.loads(body))
             self._append("void", {"release": release_id, "reserve": known.reserve_hash} | dict(proof), at)
             self._db.execute("UPDATE release SET state = 'void' WHERE id = ?", (release_id,))
             for block, nano in rows:
                 self._db.execute("UPDATE block SET spent_nano = spent_nano - ? WHERE id = ?", (nano, block))
                 self._db.execute(
                     "UPDATE allotment SET spent_nano = spent_nano - ? WHERE block_id = ? AND measure = ?",
-                    (nano, block, measure),
+                    (nano, block, payer),
                 )
         return int(rows[0][1])
 
@@ -348,28 +297,6 @@ class Ledger:
                         f"the ledger {self._paths.db} was edited: its table {table!r} does not follow from its "
                         "entries. Restore the newest untouched copy."
                     )
-
-
-def quarter_phase(block: str) -> tuple[int, int]:
-    """Which of the three monthly grids a block's quarter lies on, and its first day of the month.
-
-    Blocks on one grid are equal or apart; blocks on two grids can overlap. Raises LedgerError for an unknown name.
-    """
-    try:
-        start = date.fromisoformat(block.removeprefix("quarter-"))
-    except ValueError:
-        raise LedgerError(f"{block!r} is not the name of a quarter; expected quarter-YYYY-MM-DD.") from None
-    return (start.month - 1) % 3, start.day
-
-
-def charge_frame(rows: list[Any]) -> pd.DataFrame:
-    """Columns of v_charges from rows in nano-rho."""
-    columns = ["release_id", "measure", "block", "rho", "block_spent", "block_cap", "charged_at"]
-    frame = pd.DataFrame(rows, columns=columns)
-    for name in ("rho", "block_spent", "block_cap"):
-        frame[name] = frame[name].astype("int64") / NANO
-    frame["charged_at"] = pd.to_datetime(frame["charged_at"], utc=True, format="ISO8601")
-    return frame
 
 
 @contextmanager

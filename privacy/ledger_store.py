@@ -5,10 +5,13 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
+import pandas as pd
 from filelock import FileLock, Timeout
 
 from contracts.errors import LedgerError, WorkspaceError
+from contracts.release import NANO
 from privacy.chain import LedgerPaths
 
 BUSY_SECONDS = 60.0
@@ -51,8 +54,16 @@ READINGS = {
 }
 CHARGES = (  # one row per release x block that is charged now; a charge that was voided is history
     "SELECT charge.release_id, release.measure, charge.block_id, charge.nano, block.spent_nano, block.cap_nano, "
-    "charge.at FROM charge JOIN release ON release.reserve_hash = charge.reserve_hash AND release.state <> 'void' "
-    "JOIN block ON block.id = charge.block_id ORDER BY charge.block_id, charge.release_id"
+    "charge.at, coalesce(json_extract(entry.body, '$.share'), release.measure) FROM charge "
+    "JOIN release ON release.reserve_hash = charge.reserve_hash AND release.state <> 'void' "
+    "JOIN entry ON entry.row_hash = charge.reserve_hash JOIN block ON block.id = charge.block_id "
+    "ORDER BY charge.block_id, charge.release_id"
+)
+# releases charged to one share of one block; a reservation names its share where it is not its measure's
+SPENDERS = (
+    "SELECT release.id FROM charge JOIN release ON release.reserve_hash = charge.reserve_hash "
+    "JOIN entry ON entry.row_hash = charge.reserve_hash WHERE charge.block_id = ? AND release.state <> 'void' "
+    "AND coalesce(json_extract(entry.body, '$.share'), release.measure) = ? ORDER BY release.id"
 )
 
 
@@ -97,3 +108,13 @@ def prepare(connection: sqlite3.Connection, paths: LedgerPaths) -> None:
             f"the ledger {paths.db} was made by another version of Plumbline (tables {version or 1}, here {VERSION}); "
             "go on with that version, or start a new workspace."
         )
+
+
+def charge_frame(rows: list[Any]) -> pd.DataFrame:
+    """Columns of v_charges from rows in nano-rho."""
+    columns = ["release_id", "measure", "block", "rho", "block_spent", "block_cap", "charged_at", "paid_by"]
+    frame = pd.DataFrame(rows, columns=columns)
+    for name in ("rho", "block_spent", "block_cap"):
+        frame[name] = frame[name].astype("int64") / NANO
+    frame["charged_at"] = pd.to_datetime(frame["charged_at"], utc=True, format="ISO8601")
+    return frame

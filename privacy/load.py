@@ -23,14 +23,15 @@ from typing import Literal
 import duckdb
 
 from contracts.errors import ContractError, InputError, PrivacyError, WorkspaceError
+from contracts.trials import ASSIGNED
 from privacy import contract, identity, scan
 from privacy.identifiers import refuse_identifiers
 from privacy.identity import IdKey
 from privacy.inputs import FileSet, PeopleInputs, Question
-from privacy.people import Crowd, show
+from privacy.people import Crowd, DuckEngine
 from privacy.quarantine import Rejects, finish
 from privacy.rawzone import DEFAULT_DAYS, RawZone
-from privacy.settle import STORED, settle
+from privacy.settle import settle
 from privacy.sources import (
     Source,
     check_mapping,
@@ -39,7 +40,6 @@ from privacy.sources import (
     estimated_rows,
     expand,
     open_source,
-    query,
     unreadable,
 )
 from privacy.spark import spark_engine
@@ -66,6 +66,7 @@ class LoadSettings:
     forgotten: frozenset[str] = frozenset()  # keyed hashes of ids whose rows are not to be read (privacy.forget)
     part_rows: int = PART_ROWS
     engine: EngineName = "duckdb"
+    keyed: bool = True  # does a measure order cells by the keyed hash of their person (privacy.vectors.keyed)?
 
     def __post_init__(self) -> None:
         if self.now.tzinfo is None:
@@ -111,9 +112,12 @@ def load_people(inputs: PeopleInputs, question: Question, settings: LoadSettings
         _finish(load, events, assignments)
         with ExitStack() as stack:
             engine_of = stack.enter_context(spark_engine(settings.raw_dir)) if settings.engine == "spark" else None
-            if engine_of is not None and parts == 1:
-                engine_of.show({name: query(con, f"FROM t_{name}").to_arrow_table() for name in STORED})
-            yield Crowd(con, spool, parts, inputs.conversion_is_touch, version, engine_of)
+            crowd = Crowd(
+                con, engine_of or DuckEngine(con), spool, parts, inputs.conversion_is_touch, version, settings.keyed
+            )
+            if parts == 1:
+                crowd.show(0)
+            yield crowd
     except duckdb.OutOfMemoryException as error:
         raise WorkspaceError(
             "the events do not fit into this machine's memory; split the calendar or use a larger machine."
@@ -136,23 +140,36 @@ def _public_tables(con: duckdb.DuckDBPyConnection, inputs: PeopleInputs, questio
     con.execute("CREATE TABLE rates (code VARCHAR, rate HUGEINT)")
     con.execute("CREATE TABLE days (day INTEGER, block SMALLINT, week SMALLINT)")
     con.execute("CREATE TABLE arms (name VARCHAR, arm_name VARCHAR, experiment SMALLINT, arm SMALLINT)")
+    con.execute("CREATE TABLE strata (name VARCHAR, stratum_name VARCHAR, stratum SMALLINT)")
+    con.execute(
+        "CREATE TABLE designs (name VARCHAR, strata BOOLEAN, entry BOOLEAN, exposed BOOLEAN, covariate BOOLEAN, "
+        "first_day INTEGER, last_day INTEGER)"
+    )
     con.execute("CREATE TABLE read_rows (input VARCHAR, n BIGINT)")
     con.execute(f"CREATE TABLE bad_events {_BAD}")
     con.execute(f"CREATE TABLE bad_assignments {_BAD}")
     epoch = datetime(1970, 1, 1).date()
     days = [
         ((week - epoch).days + d, b, w)
-        for b, block in enumerate(question.blocks)
+        for b, block in enumerate(question.calendar)
         for w, week in enumerate(block.weeks)
         for d in range(7)
     ]
     arms = [(e.name, a, i, j) for i, e in enumerate(question.experiments) for j, a in enumerate(question.arms[e.name])]
+    declared = [(e, question.design(e)) for e in question.experiments]
+    designs = [
+        (e.name, bool(d.strata), d.entry, d.exposed == ASSIGNED, d.covariate > 0, (e.start - epoch).days,
+         (e.end - epoch).days)
+        for e, d in declared
+    ]  # fmt: skip
     for table, rows in (
         ("geos", [(g, i) for i, g in enumerate(question.cohorts)]),
         ("channels", [(c, i) for i, c in enumerate(question.channels)]),
         ("rates", contract.rate_rows(inputs)),
         ("days", days),
         ("arms", arms),
+        ("strata", [(e.name, s, i) for e, d in declared for i, s in enumerate(d.strata)]),
+        ("designs", designs),
     ):
         if rows:
             con.executemany(f"INSERT INTO {table} VALUES ({', '.join('?' * len(rows[0]))})", rows)
@@ -198,13 +215,27 @@ def _read_assignments(load: _Load, question: Question) -> Rejects | None:
     check_mapping("assignments", files, known)
     paths = expand("assignments", files)
     rejects = Rejects("assignments", paths)
+    needed = _assigned_columns(question)
+    unread = dict.fromkeys(c for c in contract.ASSIGNED_BY_DESIGN if c not in needed)
     for number, path in enumerate(paths):
         source = open_source(load.con, "assignments", path)
         refuse_identifiers(load.con, "assignments", source, files, load.inputs.not_identifiers)
-        columns = _columns("assignments", source, files, contract.ASSIGNMENT_COLUMNS, contract.ASSIGNMENT_OPTIONAL)
+        columns = _columns("assignments", source, files, contract.ASSIGNMENT_COLUMNS + needed, ("consent",)) | unread
         statement = scan.assignment_sql(number, source, columns, load.route)
         rejects = _send(load, rejects, number, source, statement)
     return rejects
+
+
+def _assigned_columns(question: Question) -> tuple[str, ...]:
+    """Columns of the assignments that some declared test reads."""
+    designs = [question.design(e) for e in question.experiments]
+    used = (
+        any(d.strata for d in designs),
+        any(d.entry for d in designs),
+        any(d.exposed == ASSIGNED for d in designs),
+        any(d.covariate for d in designs),
+    )
+    return tuple(name for name, needed in zip(contract.ASSIGNED_BY_DESIGN, used, strict=True) if needed)
 
 
 def _send(load: _Load, rejects: Rejects, number: int, source: Source, statement: str) -> Rejects:
@@ -218,20 +249,18 @@ def _send(load: _Load, rejects: Rejects, number: int, source: Source, statement:
 
 
 def _settle(load: _Load) -> None:
-    """Settles each partition; with more than one, its tables wait sealed until a measure asks for them."""
-    inputs, con, spool = load.inputs, load.con, load.spool
-    now_us = scan.micros_of(load.settings.now)
+    """Settles each partition; its tables wait, sealed when there are more than one, until a measure asks for them."""
+    spool = load.spool
     for part in range(load.route.parts):
         events, assignments = (spool.read(f"{name} {part}") for name in ("events", "assignments"))
         for name in ("events", "assignments"):
             spool.drop(f"{name} {part}")
-        settle(con, events, assignments, consent_assumed=inputs.consent_assumed, now_us=now_us)
-        if load.route.parts > 1:
-            for name in STORED:
-                spool.append(f"t_{name} {part}", query(con, f"FROM t_{name}").to_arrow_table())
-                con.execute(f"DROP TABLE t_{name}")
-    if load.route.parts == 1:
-        show(con)
+        tables = settle(
+            load.con, events, assignments, consent_assumed=load.inputs.consent_assumed,
+            now_us=scan.micros_of(load.settings.now), keyed=load.settings.keyed,
+        )  # fmt: skip
+        for name, table in tables.items():
+            spool.append(f"t_{name} {part}", table)
 
 
 def _finish(load: _Load, events: Rejects, assignments: Rejects | None) -> None:

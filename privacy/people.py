@@ -31,7 +31,8 @@ NO_CHANNEL = -1
 # homes: the cohort of each person of `events` in a block: the geo of their first event in it; bit w of `weeks` says
 # that   they were active in week w.
 # presence: everybody with a well-formed event in the block, consenting or not; consenting and invalid are 0 or 1.
-# assigned: consenting people of an experiment.
+# assigned: consenting people of an experiment; stratum is a position in its design, entered a day, exposed 0 or 1,
+#   covariate is in micro-units. What its design does not declare is 0.
 # journey_*, credit_touches: made by privacy.journeys and privacy.credit from the events of one block.
 # keys: the keyed hash behind the person number, which serves for equality only.
 SCHEMAS: dict[str, dict[str, str]] = {
@@ -40,7 +41,9 @@ SCHEMAS: dict[str, dict[str, str]] = {
     ),
     "homes": dict.fromkeys(("person", "block", "geo", "weeks"), "int64"),
     "presence": dict.fromkeys(("person", "block", "consenting", "invalid"), "int64"),
-    "assigned": dict.fromkeys(("person", "experiment", "arm"), "int64"),
+    "assigned": dict.fromkeys(
+        ("person", "experiment", "arm", "stratum", "entered", "exposed", "covariate"), "int64"
+    ),
     "keys": {"person": "int64", "user_key": "string"},
     "journey_touches": dict.fromkeys(
         ("person", "journey", "channel", "position", "length", "converted", "micros", "following"), "int64"
@@ -105,7 +108,8 @@ class DuckEngine:
         """See `Engine`."""
         for name, table in tables.items():
             self.con.register(f"t_{name}", table)
-        show(self.con)
+            columns = ", ".join(f"{c}::{_DUCK[kind]} AS {c}" for c, kind in SCHEMAS[name].items())
+            self.con.execute(f"CREATE OR REPLACE VIEW {name} AS SELECT {columns} FROM t_{name}")
 
     def keep(self, name: str, statement: Statement) -> None:
         """See `Engine`."""
@@ -149,7 +153,8 @@ class People:
         return out
 
 
-LOADED = ("events", "homes", "presence", "assigned", "keys")
+_DUCK = {"int64": "BIGINT", "string": "VARCHAR"}
+LOADED = ("events", "homes", "presence", "assigned")
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,32 +162,26 @@ class Crowd:
     """All people of a load, partition by partition. Every person is in one of them."""
 
     con: duckdb.DuckDBPyConnection
+    engine: Engine
     spool: Spool
     parts: int
     conversion_is_touch: bool
     identity: str = "none"  # version of the identity map behind the ids
-    engine: Engine | None = None  # DuckDB when there is none
+    keyed: bool = True  # is there a table `keys`?
 
     def each(self) -> Iterator[People]:
         """Hands out one partition at a time; the one before it is gone then."""
-        engine = self.engine or DuckEngine(self.con)
         for part in range(self.parts):
             if self.parts > 1:  # else the engine has shown the only partition since it was settled
-                engine.show({name: self._kept(name, part) for name in LOADED})
-            yield People(engine, self.conversion_is_touch)
+                self.show(part)
+            yield People(self.engine, self.conversion_is_touch)
+
+    def show(self, part: int) -> None:
+        """Puts a partition before the engine."""
+        self.engine.show({name: self._kept(name, part) for name in (*LOADED, *(["keys"] if self.keyed else []))})
 
     def _kept(self, name: str, part: int) -> pa.Table:
         table = self.spool.read(f"t_{name} {part}")
         if table is None:
             raise PrivacyError(f"partition {part} was not settled; nothing was released.")
         return table
-
-
-def show(con: duckdb.DuckDBPyConnection) -> None:
-    """Views with the schemas that the measures know, over the narrower columns (`t_...`) in which rows are kept."""
-    for name in LOADED:
-        columns = ", ".join(f"{c}::{_DUCK[kind]} AS {c}" for c, kind in SCHEMAS[name].items())
-        con.execute(f"CREATE OR REPLACE VIEW {name} AS SELECT {columns} FROM t_{name}")
-
-
-_DUCK = {"int64": "BIGINT", "string": "VARCHAR"}

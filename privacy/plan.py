@@ -6,8 +6,9 @@ Grants are split in integer nano-rho, always rounded down, so that what is charg
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from datetime import date, timedelta
-from typing import Any
+from typing import Any, cast
 
 import pandas as pd
 
@@ -15,9 +16,11 @@ from contracts.calendar import Block
 from contracts.errors import ConfigError, InputError
 from contracts.evidence import Experiment
 from contracts.release import Measure
+from contracts.trials import LOOKS_SHARE
 from privacy import credit, diagnostics, journeys, kpi, levels, media, trials
 from privacy.bounding import linf_units
 from privacy.cadence import Batch
+from privacy.corrections import RESERVE, corrections_of
 from privacy.inputs import Question
 from privacy.mechanism import sigma_for
 from privacy.policy import MICROS, Bound, FixedPoint, PrivacyPolicy, fixed_point, slice_nano
@@ -29,7 +32,8 @@ WHOLE: tuple[Measure, ...] = ("diagnostics", "media", "credit", "levels")  # abo
 
 
 def plan_releases(question: Question, policy: PrivacyPolicy) -> tuple[ReleasePlan, ...]:
-    """All releases of the question: per block and measure, kpi and journeys in their batches, then experiments.
+    """All releases of the question: per block and measure, kpi and journeys in their batches, then experiments, then
+    corrections of closed blocks (`privacy.corrections`).
 
     A measure whose share is 0 is left out. Diagnostics, media and credit describe a whole quarter: where kpi comes in
     several batches, they wait for the quarter's end. An experiment whose window runs past the last block waits
@@ -46,26 +50,38 @@ def plan_releases(question: Question, policy: PrivacyPolicy) -> tuple[ReleasePla
                     _block_plan(measure, block, b, question, policy) for b in _due(measure, block, question, policy)
                 ]
     if policy.share_nano("trials"):
-        plans += [_trial_plan(e, question, policy) for e in question.experiments if question.covers(e)]
+        plans += [p for e in question.experiments for p in _trial_plans(e, question, policy)]
+    for block in question.blocks:
+        plans += _corrections(block, question, policy)
     for e in waiting(question):
-        if question.blocks and e.start < question.blocks[0].first_day:
-            raise InputError(
-                f"experiment {e.name!r} starts on {e.start}, before the calendar does ("
-                f"{question.blocks[0].first_day}); extend spend or controls back to its start, or remove it."
-            )
+        if question.calendar and question.first_day(e) < question.calendar[0].first_day:
+            raise InputError(_too_early(e, question))
     return tuple(plans)
+
+
+def _too_early(e: Experiment, question: Question) -> str:
+    first, opens = question.first_day(e), question.calendar[0].first_day
+    if e.start < opens:
+        return (
+            f"experiment {e.name!r} starts on {e.start}, before the calendar does ({opens}); extend spend or controls "
+            "back to its start, or remove it."
+        )
+    return (
+        f"experiment {e.name!r} reads days from {first} on (pre_days or covariate.since of experiments.{e.name}), and "
+        f"the calendar starts on {opens}; read fewer days, or extend spend, controls or project.calendar_start back."
+    )
 
 
 def waiting(question: Question) -> tuple[Experiment, ...]:
     """Experiments that cannot be released yet, because a day of their window lies outside every block."""
-    return tuple(e for e in question.experiments if not question.covers(e))
+    return tuple(e for e in question.experiments if not question.covers(question.first_day(e), e.end))
 
 
 def release_keys(plan: ReleasePlan, question: Question, policy: PrivacyPolicy) -> dict[str, pd.DataFrame]:
     """Public keys of each vector of a plan, in the order of its cells."""
     names = tuple(v.name for v in plan.vectors)
     if plan.measure == "trials":
-        return trials.keys(plan.experiment, question.arms[plan.experiment])
+        return trials.keys(plan.experiment, question.arms[plan.experiment], trial_part(plan, question))
     return _batch_keys(plan.measure, plan.weeks, question, policy, names)
 
 
@@ -136,20 +152,35 @@ def _used(measure: str, policy: PrivacyPolicy) -> dict[str, Bound]:
 
 def _due(measure: str, block: Block, question: Question, policy: PrivacyPolicy) -> tuple[Batch, ...]:
     """Batches to release now; none where nothing is granted or nothing can be counted."""
-    if not policy.share_nano(measure) or not _used(measure, policy):
+    if not policy.share_nano(measure) or not _countable(measure, question, policy):
         return ()
-    if measure in ("journeys", "media", "credit") and not question.channels:
-        return ()
+    return policy.batches(measure, block)
+
+
+def _countable(measure: str, question: Question, policy: PrivacyPolicy) -> bool:
+    """False where the measure would have no cell. Raises ConfigError where it cannot be counted as declared."""
+    if not _used(measure, policy) or (measure in ("journeys", "media", "credit") and not question.channels):
+        return False
     if measure == "journeys":
         _check_size(question, policy)
     if measure == "credit":
         credit.check_direct(question, policy.credit)
     if measure == "levels":
         levels.check(question, policy)
-    return policy.batches(measure, block)
+    return True
 
 
-def _block_plan(measure: Measure, block: Block, batch: Batch, question: Question, policy: PrivacyPolicy) -> ReleasePlan:
+def _corrections(block: Block, question: Question, policy: PrivacyPolicy) -> list[ReleasePlan]:
+    return [
+        _block_plan(cast(Measure, c.measure), block, policy.correction_batch(c, block), question, policy, number)
+        for number, c in corrections_of(block, policy.corrections)
+        if _countable(c.measure, question, policy)
+    ]
+
+
+def _block_plan(
+    measure: Measure, block: Block, batch: Batch, question: Question, policy: PrivacyPolicy, correction: int = 0
+) -> ReleasePlan:
     bounds, weeks = _used(measure, policy), batch.weeks
     keys = _batch_keys(measure, weeks, question, policy, tuple(bounds))
     vectors = tuple(
@@ -175,34 +206,72 @@ def _block_plan(measure: Measure, block: Block, batch: Batch, question: Question
         extra["regions"] = {name: list(geos) for name, geos in policy.levels.regions.items()}
     if measure == "diagnostics":  # what was clipped depends on the bounds of kpi
         extra["kpi_bounds"] = {n: fixed_point(b.bound).units * fixed_point(b.bound).step for n, b in policy.kpi.items()}
-        parts = [[w.isoformat() for w in b.weeks] for b in policy.batches("kpi", block)]
+        parts = [[w.isoformat() for w in batch] for batch in policy.kpi_batches(block, correction)]
         extra |= {"kpi_batches": parts} if len(parts) > 1 else {}  # and on what was bounded together
         capped = {n: policy.l0("kpi", n, b) for n, b in policy.kpi.items() if policy.l0("kpi", n, b)}
         extra |= {"kpi_l0": capped} if capped else {}
     if any(v.l0 for v in vectors):  # the norm is the default and leaves the hash of older releases as it was
         extra["l0_linf"] = {v.name: [v.l0, linf_units(v.bound_units, v.l0)] for v in vectors if v.l0}
+    if correction:
+        extra |= {"correction": correction, "paid_by": RESERVE}
     last_day = weeks[-1] + timedelta(days=6)
-    return _plan(measure, (block,), weeks[0], last_day, "", vectors, keys, {"method": method} | extra, weeks)
+    return _plan(
+        measure, (block,), weeks[0], last_day, "", vectors, keys, {"method": method} | extra, weeks, correction
+    )
 
 
-def _trial_plan(experiment: Experiment, question: Question, policy: PrivacyPolicy) -> ReleasePlan:
-    """Blocks share their trials grant equally among all declared experiments that touch them, released or waiting."""
-    touched = question.touched(experiment)
-    grant = policy.share_nano("trials")
-    slices = [grant // sum(b in question.touched(e) for e in question.experiments) for b in touched]
-    arms = question.arms[experiment.name]
-    keys = trials.keys(experiment.name, arms)
-    fixed = FixedPoint(1, trials.BOUND_UNITS)
-    declared = len(trials.COMPONENTS) ** 0.5
-    vector = _vector("trial", declared, fixed, trials.ONE, len(keys["trial"]), min(slices))
-    extra = {
+def trial_part(plan: ReleasePlan, question: Question) -> trials.Part:
+    """Which part of which test a plan of measure 'trials' releases."""
+    experiment = next(e for e in question.experiments if e.name == plan.experiment)
+    return trials.part_of(question, experiment, plan.look)
+
+
+def _trial_plans(experiment: Experiment, question: Question, policy: PrivacyPolicy) -> list[ReleasePlan]:
+    """The looks that are due, and the whole test once it is over."""
+    looks = range(1, question.design(experiment).looks + 1)
+    parts = [trials.part_of(question, experiment, k) for k in (*looks, 0)]
+    due = [p for p in parts if question.covers(p.first_day, p.end, running=p.look > 0)]
+    return [_trial_plan(experiment, part, question, policy) for part in due]
+
+
+def _trial_nano(experiment: Experiment, part: trials.Part, question: Question, policy: PrivacyPolicy) -> int:
+    """Blocks share their trials grant equally among all declared experiments that touch them, released or waiting.
+
+    Of a test's slice its looks together get one part in LOOKS_SHARE, equally, and the whole test gets the rest. Looks
+    come while the quarter is open, so with them a test counts from the start that begins later in the quarter.
+    """
+    grant, looks = policy.share_nano("trials"), part.design.looks
+
+    def sharing(block: Block) -> int:
+        weeks = block.full_weeks if looks else block.weeks
+        last = weeks[-1] + timedelta(days=6)
+        return sum(question.first_day(e) <= last and weeks[0] <= e.end for e in question.experiments)
+
+    own = min(grant // sharing(b) for b in question.touched(part.first_day, part.end))
+    each = own // LOOKS_SHARE // looks if looks else 0
+    return each if part.look else own - each * looks
+
+
+def _trial_plan(experiment: Experiment, part: trials.Part, question: Question, policy: PrivacyPolicy) -> ReleasePlan:
+    touched, arms = question.touched(part.first_day, part.end), question.arms[experiment.name]
+    components = part.components
+    keys = trials.keys(experiment.name, arms, part)
+    fixed = FixedPoint(1, trials.bound_units(components))
+    nano = _trial_nano(experiment, part, question, policy)
+    vector = _vector("trial", len(components) ** 0.5, fixed, trials.ONE, len(keys["trial"]), nano)
+    extra: dict[str, Any] = {
         "method": trials.METHOD,
-        "window": [experiment.start.isoformat(), experiment.end.isoformat()],
+        "window": [part.start.isoformat(), part.end.isoformat()],
         "weeks": [w.isoformat() for b in touched for w in b.weeks],
         "arms": list(arms),
         "bounds": policy.trials.bounds(),
     }
-    return _plan("trials", touched, experiment.start, experiment.end, experiment.name, (vector,), keys, extra)
+    if part.design.declared():  # the default leaves the hash of older releases as it was
+        extra["design"] = part.design.declared()
+    if part.look:  # a look is out before the calendar of its last quarter is whole
+        extra |= {"look": part.look, "weeks": []}
+    plan = _plan("trials", touched, part.start, part.end, experiment.name, (vector,), keys, extra)
+    return replace(plan, look=part.look)
 
 
 def _plan(
@@ -215,6 +284,7 @@ def _plan(
     keys: dict[str, pd.DataFrame],
     extra: dict[str, Any],
     weeks: tuple[date, ...] = (),
+    correction: int = 0,
 ) -> ReleasePlan:
     hashed = keys_hash(keys)
     spec = {
@@ -225,7 +295,9 @@ def _plan(
         "vectors": [[v.name, v.bound_units, v.numerator, v.denominator, v.cells, v.nano] for v in vectors],
         "keys": hashed,
     } | extra
-    name = experiment or _batch_name(blocks[0], weeks)
+    name = experiment or _batch_name(blocks[0], weeks) + (f"-c{correction}" if correction else "")
+    if "look" in extra:
+        name = f"{name[:30]}-look-{extra['look']}"
     slug = re.sub(r"[^A-Za-z0-9-]+", "-", name)[:40]
     spec_hash = digest(spec)
     release_id = f"{measure}-{slug}-{spec_hash[:16]}"
@@ -241,6 +313,7 @@ def _plan(
         hashed,
         weeks,
         canonical(spec),
+        correction=correction,
     )
 
 

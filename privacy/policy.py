@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import date
 from decimal import Decimal
 from fractions import Fraction
 from types import MappingProxyType
@@ -17,6 +18,7 @@ from contracts.calendar import Block
 from contracts.errors import ConfigError
 from contracts.release import NANO
 from privacy.cadence import PACED, Batch, Cadence, batches, check_cadence
+from privacy.corrections import RESERVE, Correction, check_corrections
 from privacy.paths import PATHS, WHOLE_BLOCK
 from privacy.rules import CreditRule, LastNonDirect, PositionWeights, TimeDecay, is_number
 
@@ -345,6 +347,7 @@ class PrivacyPolicy:
     credit: CreditPolicy = field(default_factory=CreditPolicy)
     levels: LevelPolicy = field(default_factory=LevelPolicy)
     bounding: Bounding = "l2"
+    corrections: tuple[Correction, ...] = ()
 
     def __post_init__(self) -> None:
         if self.bounding not in BOUNDINGS:
@@ -361,6 +364,7 @@ class PrivacyPolicy:
         check_shares("privacy.shares.{}", self.shares)
         _known("privacy.kpi", self.kpi, KPI_VECTORS)
         _check_bounds("privacy.kpi", self.kpi)
+        check_corrections(self.corrections, self.shares)
         check_cadence(self.cadence)
         for measure, cadence in self.cadence.items():
             if not isinstance(cadence, str):
@@ -385,6 +389,19 @@ class PrivacyPolicy:
         cadence, grant = self.cadence.get(measure, "quarter"), self.share_nano(measure)
         parts = () if isinstance(cadence, str) else tuple(slice_nano(grant, p.share) for p in cadence)
         return batches(block, cadence, grant, parts)
+
+    def correction_batch(self, correction: Correction, block: Block) -> Batch:
+        """A correction is one batch over the whole quarter, paid from its reserve."""
+        return Batch(block.weeks, slice_nano(self.share_nano(RESERVE), correction.share))
+
+    def kpi_batches(self, block: Block, correction: int = 0) -> tuple[tuple[date, ...], ...]:
+        """Weeks of kpi that were bounded together, as the diagnostics describe them.
+
+        A correction of the diagnostics tells of the correction of kpi, where there is one: of one batch.
+        """
+        if correction and any(c.measure == "kpi" and c.quarter == block.start for c in self.corrections):
+            return (block.weeks,)
+        return tuple(b.weeks for b in self.batches("kpi", block))
 
 
 def slice_nano(nano: int, part: float) -> int:

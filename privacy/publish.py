@@ -1,4 +1,7 @@
-"""The release protocol: plan, room on disk, load and validate, reserve, bound and draw, stage, commit, rename.
+"""The release protocol: plan, room on disk, load and validate, reserve, bound and draw, stage, commit, publish.
+
+A draw is staged sealed (`privacy.vault`): until its hash is committed, nobody without the workspace secret can read it,
+also not the draw that a crash left behind. Then the content is written beside its public name, synced and renamed.
 
 A crash at any point leaves one of four states, and each has one way on:
 
@@ -6,8 +9,8 @@ A crash at any point leaves one of four states, and each has one way on:
 |---|---|
 | nothing in the ledger | reserve |
 | reserved, no whole staged file | wipe, log the attempt, draw again under the same charge |
-| reserved, whole staged file | commit its hash, rename |
-| published, file still staged | rename |
+| reserved, whole staged file | commit its hash, open it under its public name |
+| published, file still staged | open it under its public name |
 | published, file in place with the committed hash | return it, never draw again |
 
 Anything else (a published file missing or edited, a file that the ledger does not know) is refused.
@@ -30,16 +33,29 @@ import numpy as np
 from contracts.errors import LedgerError, PrivacyError, WorkspaceError
 from privacy import credit, diagnostics, files, journeys, kpi, levels, media, trials
 from privacy.bounding import linf_units
+from privacy.budget import maps_of, recorded
 from privacy.chain import LedgerPaths
-from privacy.disk import file_hash, full_disk, only_one, preallocate, private_folder, sync_folder, write_into
+from privacy.disk import (
+    bytes_hash,
+    file_hash,
+    full_disk,
+    only_one,
+    preallocate,
+    private_folder,
+    sync_folder,
+    write_into,
+)
+from privacy.grants import Grant
+from privacy.identity import NO_MAP
 from privacy.inputs import PeopleInputs, Question
-from privacy.ledger import Grant, Ledger, ReleaseState, open_ledger
+from privacy.ledger import Ledger, ReleaseState, open_ledger
 from privacy.load import LoadSettings, load_people
 from privacy.mechanism import add_noise, epsilon_of
 from privacy.people import Crowd, People
-from privacy.plan import SCHEMA_VERSION, release_keys
+from privacy.plan import SCHEMA_VERSION, release_keys, trial_part
 from privacy.policy import MEASURES, PrivacyPolicy
-from privacy.vectors import ReleasePlan, Span
+from privacy.vault import SUFFIX, Vault
+from privacy.vectors import ReleasePlan, Span, keyed
 
 Progress = Callable[[str, int, int], None]  # text, done, total
 BYTES_PER_CELL, BYTES_PER_FILE = 96, 65_536  # generous: what a file takes at most
@@ -59,20 +75,26 @@ class Job:
     staging: Path
     run_id: str
     now: datetime
+    vault: Vault  # seals what is staged
     actor: str = ""  # who is written into the ledger beside each charge
     identity: str = ""  # version of the identity map, known once people are loaded
+    other_maps: tuple[str, ...] = ()  # other versions under which releases of the same blocks are out
 
     def final(self, plan: ReleasePlan) -> Path:
         """Where the published file lies."""
         return self.releases_dir / f"{plan.release_id}.parquet"
 
     def staged(self, plan: ReleasePlan) -> Path:
-        """Where a whole file waits for its commit; it has this name only once it is complete."""
-        return self.staging / f"{plan.release_id}.parquet"
+        """Where a whole sealed file waits for its commit; it has this name only once it is complete."""
+        return self.staging / f"{plan.release_id}{SUFFIX}"
 
     def part(self, plan: ReleasePlan) -> Path:
-        """The file being written."""
+        """The sealed file being written."""
         return self.staging / f"{plan.release_id}.part"
+
+    def opening(self, plan: ReleasePlan) -> Path:
+        """The committed content being written, not yet under its public name."""
+        return self.releases_dir / f".{plan.release_id}.part"
 
 
 def grant_of(policy: PrivacyPolicy, inputs: PeopleInputs, question: Question) -> Grant:
@@ -88,22 +110,21 @@ def publish(
     job.releases_dir.mkdir(parents=True, exist_ok=True)
     private_folder(settings.raw_dir)
     private_folder(job.staging)
-    if job.releases_dir.stat().st_dev != job.staging.stat().st_dev:
-        raise WorkspaceError(
-            f"{job.releases_dir} and {job.staging} must lie on one file system, so that a release appears at once."
-        )
     with only_one(settings.raw_dir / LOCK), open_ledger(paths, job.now) as ledger, ExitStack() as stack:
+        for left in job.releases_dir.glob(".*.part"):  # of a crash; the sealed file is kept until the rename
+            left.unlink()
         pending = tuple(p for p in plans if not _finish(p, job, ledger))
         if pending:
             grant = grant_of(job.policy, job.inputs, job.question)
             ledger.check_affordable(tuple(p for p in pending if ledger.state(p.release_id) is None), grant)
             _take_room(pending, job)
             progress("reading events", len(plans) - len(pending), len(plans))
-            crowd = stack.enter_context(load_people(job.inputs, job.question, settings))
+            crowd = stack.enter_context(load_people(job.inputs, job.question, replace(settings, keyed=keyed(pending))))
             job = replace(job, identity=crowd.identity)
+            maps = {plan.release_id: _other_maps(plan, job, ledger) for plan in pending}
             for plan in pending:
                 progress(f"releasing {plan.measure} {plan.experiment or plan.blocks[0]}", plans.index(plan), len(plans))
-                _release(plan, job, ledger, grant, crowd)
+                _release(plan, replace(job, other_maps=maps[plan.release_id]), ledger, grant, crowd)
     progress("released", len(plans), len(plans))
     return tuple(job.final(p) for p in plans)
 
@@ -120,23 +141,25 @@ def _finish(plan: ReleasePlan, job: Job, ledger: Ledger) -> bool:
     if state is None:
         return False
     if state.state == "reserved":
-        if not _is_whole(staged, plan, state):
+        content = _whole(plan, job, state)
+        if content is None:
             return False
-        _commit(plan, job, ledger)
+        _commit(plan, job, ledger, content)
     elif final.exists():
         if final.is_symlink() or file_hash(final) != state.out_hash:
             raise LedgerError(
                 f"{final} was edited after publication: it is not the file that the ledger committed. Restore the "
                 "published file; it is never drawn again."
             )
-    elif staged.exists() and file_hash(staged) == state.out_hash:
-        _rename(staged, final)
+    elif (content := _unsealed(staged, job)) is not None and bytes_hash(content) == state.out_hash:
+        _reveal(plan, job, content)
     else:
         raise LedgerError(
             f"{final} was published and is missing. Restore it from a copy; it is never drawn again, because a second "
             "draw would spend privacy that the ledger does not hold."
         )
-    job.part(plan).unlink(missing_ok=True)
+    for path in (job.part(plan), staged):
+        path.unlink(missing_ok=True)
     _same_settings(final, job.inputs)
     return True
 
@@ -152,13 +175,35 @@ def _same_settings(path: Path, inputs: PeopleInputs) -> None:
             )
 
 
+def _other_maps(plan: ReleasePlan, job: Job, ledger: Ledger) -> tuple[str, ...]:
+    """Other maps under which releases of the plan's blocks are out. Raises PrivacyError unless that is accepted.
+
+    The grant protects a person of one map; somebody whose k ids were k people before was protected there as k.
+    """
+    out = recorded(ledger.entries())
+    other = {m: block for block in plan.blocks for m in maps_of(out, block) if m != job.identity}
+    if other and job.inputs.identity_change == "refuse":
+        before, block = next(iter(other.items()))
+        told = [
+            f"version {m[:12]} of the identity map" if m != NO_MAP else "no identity map"
+            for m in (before, job.identity)
+        ]
+        raise PrivacyError(
+            f"{block} was released with {told[0]}, and this load has {told[1]}: {plan.release_id} would count other "
+            "people than the releases beside it. Put the map of that quarter back, or set privacy.identity_change = "
+            '"accept" (docs/privacy.md, "Who is who"). Nothing was charged.'
+        )
+    return tuple(sorted(other))
+
+
 def _take_room(pending: tuple[ReleasePlan, ...], job: Job) -> None:
     """Takes the disk space of every staged file before anything is charged. Raises WorkspaceError when it is full."""
     taken: list[Path] = []
     try:
         for plan in pending:
-            preallocate(job.part(plan), plan.cells * BYTES_PER_CELL + BYTES_PER_FILE)
-            taken.append(job.part(plan))
+            for path in (job.part(plan), job.opening(plan)):
+                preallocate(path, plan.cells * BYTES_PER_CELL + BYTES_PER_FILE)
+                taken.append(path)
     except WorkspaceError:
         for path in taken:
             path.unlink(missing_ok=True)
@@ -172,31 +217,49 @@ def _release(plan: ReleasePlan, job: Job, ledger: Ledger, grant: Grant, crowd: C
     if again:  # a crash came after the charge and before a whole file: what was drawn then has been seen by nobody
         ledger.note_attempt(plan.release_id, job.now)
         job.staged(plan).unlink(missing_ok=True)
-    _stage(_draw(plan, job, ledger, crowd, state), plan, job)
-    _commit(plan, job, ledger)
+    content = _draw(plan, job, ledger, crowd, state)
+    _stage(content, plan, job)
+    _commit(plan, job, ledger, content)
 
 
-def _commit(plan: ReleasePlan, job: Job, ledger: Ledger) -> None:
-    """Commits the hash of the whole staged file, then gives it its public name."""
-    ledger.publish(plan.release_id, file_hash(job.staged(plan)), job.now)
-    _rename(job.staged(plan), job.final(plan))
+def _commit(plan: ReleasePlan, job: Job, ledger: Ledger, content: bytes) -> None:
+    """Commits the hash of the content that is staged whole, then publishes it."""
+    ledger.publish(plan.release_id, bytes_hash(content), job.now)
+    _reveal(plan, job, content)
 
 
-def _is_whole(staged: Path, plan: ReleasePlan, state: ReleaseState) -> bool:
-    """True when the staged file is complete and belongs to this reservation."""
-    if not staged.exists():
-        return False
+def _unsealed(path: Path, job: Job) -> bytes | None:
+    """Content of a staged file; None where there is none, or it does not open."""
     try:
-        meta = files.read_release(staged).metadata
+        return b"".join(job.vault.read(path)) if path.exists() else None
+    except (PrivacyError, OSError, ValueError):
+        return None
+
+
+def _whole(plan: ReleasePlan, job: Job, state: ReleaseState) -> bytes | None:
+    """The staged content when it is complete and belongs to this reservation, else None."""
+    content = _unsealed(job.staged(plan), job)
+    if content is None:
+        return None
+    try:
+        meta = files.read_release(job.staged(plan), content).metadata
     except PrivacyError:
-        return False
-    return bool(meta["spec_hash"] == plan.spec_hash and meta["ledger_head"] == state.reserve_hash)
+        return None
+    sound = meta["spec_hash"] == plan.spec_hash and meta["ledger_head"] == state.reserve_hash
+    return content if sound else None
 
 
 def _stage(content: bytes, plan: ReleasePlan, job: Job) -> None:
-    """Writes the file whole under another name, makes it durable, then gives it the name that means complete."""
-    write_into(job.part(plan), content)
+    """Writes the sealed file whole under another name, syncs it, then gives it the name that means complete."""
+    write_into(job.part(plan), job.vault.sealed(job.staged(plan).name, content))
     _rename(job.part(plan), job.staged(plan))
+
+
+def _reveal(plan: ReleasePlan, job: Job, content: bytes) -> None:
+    """Puts committed content under its public name at once, then wipes what was staged."""
+    write_into(job.opening(plan), content)
+    _rename(job.opening(plan), job.final(plan))
+    job.staged(plan).unlink(missing_ok=True)
 
 
 def _rename(source: Path, target: Path) -> None:
@@ -207,7 +270,6 @@ def _rename(source: Path, target: Path) -> None:
     except OSError as error:
         raise full_disk(target, error) from error
     sync_folder(target.parent)
-    sync_folder(source.parent)
 
 
 def exact_vectors(
@@ -215,7 +277,7 @@ def exact_vectors(
 ) -> dict[str, np.ndarray]:
     """Bounded, noise-free integer totals per vector of the people of one partition."""
     if plan.measure == "trials":
-        return {"trial": trials.exact(people, question, plan.experiment, policy.trials, plan.vectors[0])}
+        return {"trial": trials.exact(people, trial_part(plan, question), policy.trials, plan.vectors[0])}
     number, block = next((i, b) for i, b in enumerate(question.blocks) if b.id == plan.blocks[0])
 
     def span(weeks: tuple[date, ...]) -> Span:
@@ -232,7 +294,7 @@ def exact_vectors(
         return credit.exact(people, here, question, policy.credit, plan.vectors)
     if plan.measure == "levels":
         return levels.exact(people, here, question, policy, plan.vectors)
-    spans = tuple(span(b.weeks) for b in policy.batches("kpi", block))
+    spans = tuple(span(weeks) for weeks in policy.kpi_batches(block, plan.correction))
     return diagnostics.exact(people, here, spans, policy, plan.vectors)
 
 
@@ -251,11 +313,12 @@ def exact_totals(plan: ReleasePlan, crowd: Crowd, policy: PrivacyPolicy, questio
 def _draw(plan: ReleasePlan, job: Job, ledger: Ledger, crowd: Crowd, state: ReleaseState) -> bytes:
     keys = release_keys(plan, job.question, job.policy)
     exact = exact_totals(plan, crowd, job.policy, job.question)
-    ledger.note_draw(plan.release_id, state.reserve_hash, job.now)
+    ledger.note_draw(plan.release_id, state.reserve_hash, job.now, job.identity)
     scale = None
     if plan.measure == "trials":
-        arms = len(job.question.arms[plan.experiment])
-        scale = np.tile(trials.component_bounds(job.policy.trials), arms)
+        part = trial_part(plan, job.question)
+        bounds = trials.component_bounds(job.policy.trials, part.components, part.design.covariate)
+        scale = np.tile(bounds, plan.cells // len(bounds))
     tables = [files.vector_table(keys[v.name], v, add_noise(exact[v.name], v.sigma_units), scale) for v in plan.vectors]
     return files.encode(tables, _metadata(plan, job, state))
 
@@ -299,7 +362,8 @@ def _metadata(plan: ReleasePlan, job: Job, state: ReleaseState) -> dict[str, Any
         "max_touches": job.policy.journeys.max_touches if plan.measure == "journeys" else None,
         "trial_bounds": job.policy.trials.bounds() if plan.measure == "trials" else None,
         "credit": credit.declared(job.policy.credit) if plan.measure == "credit" else None,
-        "inputs": job.inputs.declared() | {"identity_map": job.identity},
+        "inputs": job.inputs.declared() | {"identity_map": job.identity, "other_maps": list(job.other_maps)},
+        "correction": {"number": plan.correction, "as_of": job.now.isoformat()} if plan.correction else None,
         "ledger_head": state.reserve_hash,
         "run_id": job.run_id,
         "published_at": job.now.isoformat(),

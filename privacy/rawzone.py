@@ -5,7 +5,7 @@
 | `quarantine/NAME/DAY.sealed` | malformed rows of the loads of one day | `privacy.retention_days` |
 | `log/MONTH.sealed` | exact counts of loads | `privacy.retention_days` after the month |
 | `deletions.sealed` | what was deleted, when and why; no id | always |
-| `staging/` | noisy releases before publication | until they are published |
+| `staging/` | noisy releases before publication, sealed | until they are published |
 """
 
 from __future__ import annotations

@@ -27,7 +27,8 @@ from privacy.forecast import Cell, Forecast, Lift, Sizes, forecasts
 from privacy.forget import Forgotten, forget_person, list_beside, read_forgotten
 from privacy.hierarchy import consistent
 from privacy.inputs import FileSet, Fixed, HashOf, PeopleInputs, Question
-from privacy.ledger import charge_frame, open_ledger
+from privacy.ledger import open_ledger
+from privacy.ledger_store import charge_frame
 from privacy.load import PART_ROWS, EngineName, LoadSettings
 from privacy.mechanism import epsilon_of
 from privacy.plan import plan_releases, release_keys, waiting
@@ -35,6 +36,7 @@ from privacy.policy import MEASURES, Bound, JourneyPolicy, PrivacyPolicy, TrialP
 from privacy.publish import Job, Progress, publish
 from privacy.quarantine import read_quarantine
 from privacy.rawzone import DEFAULT_DAYS, require_private
+from privacy.vault import Vault
 from privacy.vectors import ReleasePlan, VectorPlan
 from privacy.void import Voided, void_release
 
@@ -82,7 +84,8 @@ def publish_releases(
     require_private(raw_dir)
     forgotten = read_forgotten(list_beside(ledger.db), secret)
     settings = LoadSettings(now, raw_dir, secret, retention_days, forgotten, part_rows, engine)
-    job = Job(inputs, policy, question, releases_dir, raw_dir / "staging", run_id, now, actor)
+    vault = Vault.of(secret)
+    job = Job(inputs, policy, question, releases_dir, raw_dir / "staging", run_id, now, vault, actor)
     return publish(plans, job, ledger, settings, progress)
 
 

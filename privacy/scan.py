@@ -60,7 +60,7 @@ def _typed(source: Source, files: FileSet, columns: dict[str, str | None]) -> di
         theirs = files.columns.get(ours, ours)
         if isinstance(theirs, str) and theirs in source.native and columns.get(ours) is not None:
             plain, kind = source.native[theirs]
-            if ours == "ts":
+            if ours == "ts" and _native_time(source, files):
                 out[ours] = f"CASE WHEN {plain} IS NOT NULL THEN '' END"
             elif kind == "BOOLEAN":
                 out[ours] = plain
@@ -68,14 +68,17 @@ def _typed(source: Source, files: FileSet, columns: dict[str, str | None]) -> di
         theirs = files.columns.get(ours, ours)
         if source.numbered and isinstance(theirs, str):
             out[ours] = _clean_id(source.text[theirs], str(columns[ours]))
-    if source.native and columns.get("value") is not None:  # the contract reads the value of conversions alone
-        out["value"] = f"CASE WHEN lower({columns['event']}) = {_CONVERSION} THEN {columns['value']} END"
+    if source.numbered and columns.get("value") is not None:  # the contract reads the value of conversions alone
+        money = _native_money(source, files)
+        text = f"CASE WHEN {contract.double_micros(money)} IS NOT NULL THEN '' ELSE {columns['value']} END"
+        value = text if money else columns["value"]
+        out["value"] = f"CASE WHEN lower({columns['event']}) = {_CONVERSION} THEN {value} END"
     return out
 
 
 def _clean_id(text: str, cleaned: str) -> str:
-    """The cleaned id, without the work where there is nothing to clean: longer than 'null', and no space at an end."""
-    return f"CASE WHEN length({text}) > 4 AND ({text})[1] <> ' ' AND ({text})[-1] <> ' ' THEN {text} ELSE {cleaned} END"
+    """The cleaned id, without the work where there is nothing to clean: longer than 'null', and no space in it."""
+    return f"CASE WHEN strlen({text}) > 4 AND NOT contains({text}, ' ') THEN {text} ELSE {cleaned} END"
 
 
 def _flag(column: str, typed: str | None, source: Source) -> str:
@@ -86,7 +89,14 @@ def _flag(column: str, typed: str | None, source: Source) -> str:
 def _native_time(source: Source, files: FileSet) -> tuple[str, str] | None:
     theirs = files.columns.get("ts", "ts")
     found = source.native.get(theirs) if isinstance(theirs, str) else None
-    return found if found and found[1] != "BOOLEAN" else None
+    return found if found and found[1].startswith(("TIMESTAMP", "DATE")) else None
+
+
+def _native_money(source: Source, files: FileSet) -> str:
+    """The column of the value where the file holds it as doubles, else ''."""
+    theirs = files.columns.get("value", "value")
+    found = source.native.get(theirs) if isinstance(theirs, str) else None
+    return found[0] if found and found[1] == "DOUBLE" else ""
 
 
 def event_sql(
@@ -95,7 +105,8 @@ def event_sql(
     """Judged rows of one file. `raw` is filled later where the columns are not text (see `privacy.load`)."""
     typed = _typed(source, inputs.events, columns)
     time = _native_time(source, inputs.events)
-    extra = f", {time[0]} AS native_ts" if time else ""
+    money = _native_money(source, inputs.events)
+    extra = (f", {time[0]} AS native_ts" if time else "") + (f", {money} AS native_value" if money else "")
     raw = "NULL::VARCHAR" if source.numbered else columns_as_text(columns)
     agrees, counts = (_flag(c, typed[c], source) for c in ("consent", "valid"))
     return f"""
@@ -105,7 +116,9 @@ def event_sql(
         FROM {source.relation}
     ), read AS (
         SELECT text.*, {contract.instant(inputs.time_zone, time and ("native_ts", time[1]))} AS instant,
-            {contract.kind_case()} AS kind, {contract.amount()} AS amount, {agrees} AS agrees, {counts} AS counts,
+            {contract.kind_case()} AS kind,
+            {contract.money(money and contract.double_micros("native_value"))} AS amount,
+            {agrees} AS agrees, {counts} AS counts,
             {contract.source_case()} AS source_rank, rates.rate, geos.geo AS geo_number,
             channels.channel AS channel_number
         FROM text LEFT JOIN rates ON rates.code = upper(text.currency) LEFT JOIN geos ON geos.name = text.geo
@@ -131,6 +144,13 @@ def assignment_sql(number: int, source: Source, columns: dict[str, str | None], 
         ("experiment NOT IN (SELECT name FROM arms)", "experiment is not a declared user test"),
         ("arm_number IS NULL", "arm is not declared for this experiment"),
         ("consent IS NOT NULL AND agrees IS NULL", "consent is neither true nor false"),
+        ("reads.strata AND read.stratum IS NULL", "stratum is empty"),
+        ("reads.strata AND stratum_number IS NULL", "stratum is not declared for this experiment"),
+        ("reads.entry AND entered_day IS NULL", "entered is not an ISO date"),
+        ("reads.entry AND entered_day NOT BETWEEN reads.first_day AND reads.last_day", "entered lies outside the test"),
+        ("reads.exposed AND read.exposed IS NOT NULL AND reached IS NULL", "exposed is neither true nor false"),
+        ("reads.covariate AND read.covariate IS NOT NULL AND amount IS NULL", "covariate is not a number under 10^12"),
+        ("reads.covariate AND amount < 0", "covariate is negative"),
     )
     reason = "CASE " + " ".join(f"WHEN {test} THEN {quote(text)}" for test, text in rules) + " END"
     return f"""
@@ -138,11 +158,19 @@ def assignment_sql(number: int, source: Source, columns: dict[str, str | None], 
         SELECT row_number() OVER () AS row, {source.broken} AS broken, {contract.text_of(columns)}
         FROM {source.relation}
     ), read AS (
-        SELECT text.*, arms.experiment AS number, arms.arm AS arm_number, {contract.boolean("consent")} AS agrees
+        SELECT text.*, arms.experiment AS number, arms.arm AS arm_number, {contract.boolean("consent")} AS agrees,
+            strata.stratum AS stratum_number, {contract.boolean("exposed")} AS reached, {contract.plain_day("entered")}
+            AS entered_day, {contract.amount("covariate")} AS amount
         FROM text LEFT JOIN arms ON arms.name = text.experiment AND arms.arm_name = text.arm
-    ), judged AS (SELECT *, {reason} AS reason FROM read)
+            LEFT JOIN strata ON strata.name = text.experiment AND strata.stratum_name = text.stratum
+    ), judged AS (
+        SELECT read.*, {reason} AS reason FROM read LEFT JOIN designs AS reads ON reads.name = read.experiment
+    )
     SELECT {route.number} AS part, {number}::INTEGER AS file, row, judged.user_id, number AS experiment,
-        arm_number AS arm, agrees, reason, CASE WHEN reason IS NOT NULL THEN {columns_as_text(columns)} END AS raw
+        arm_number AS arm, coalesce(stratum_number, 0)::SMALLINT AS stratum,
+        coalesce(entered_day, 0)::INTEGER AS entered,
+        coalesce(reached, false)::TINYINT AS exposed, {contract.whole_micros("amount")} AS covariate,
+        agrees, reason, CASE WHEN reason IS NOT NULL THEN {columns_as_text(columns)} END AS raw
     FROM judged {route.join}"""
 
 

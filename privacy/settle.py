@@ -1,8 +1,11 @@
 """Second step of a load, one partition at a time: ids to persons, copies merged, consent applied. Raw ids end here.
 
-Everything about one person lies in one partition, so each settles alone. Persons get a number, which serves for
-equality only. Expensive exact comparisons are made where a 64-bit hash says that they may be needed: equal rows have
-equal hashes, so none is missed, and a chance collision costs time and changes nothing.
+Everything about one person lies in one partition, so each settles alone. Persons are numbered from 0 within it, which
+serves for equality only, so what is asked of each person is an array with a place for each (`privacy.tally`). Expensive
+exact comparisons are made where a 64-bit hash says that they may be needed: equal rows have equal hashes, so none is
+missed, and a chance collision costs time and changes nothing. The keyed hash behind a number is made for the persons
+who need one: all when an identity map or a list of forgotten people asks, else those with copies or ties in time, and
+all once more where a measure orders cells by it (`keyed`).
 """
 
 from __future__ import annotations
@@ -14,27 +17,23 @@ import pyarrow as pa
 from privacy import identity
 from privacy.copies import merge_copies
 from privacy.sources import query
+from privacy.tally import Calendar, Rows, consent, homes, latest, presence, repeated
 
 NOBODY, FORGOTTEN = -1, -2  # instead of a person's number
 # columns of a settled partition as they are stored; measures see them as int64 (privacy.people.SCHEMAS)
-STORED = {
-    "events": "person INTEGER, block SMALLINT, week SMALLINT, day INTEGER, kind TINYINT, channel SMALLINT, "
-    "geo SMALLINT, micros BIGINT, seq BIGINT",
-    "presence": "person INTEGER, block SMALLINT, consenting TINYINT, invalid TINYINT",
-    "homes": "person INTEGER, block SMALLINT, geo SMALLINT, weeks BIGINT",
-    "assigned": "person INTEGER, experiment SMALLINT, arm SMALLINT",
-    "keys": "person INTEGER, user_key VARCHAR",
-}
+_EVENT = {
+    "person": pa.int32(), "block": pa.int16(), "week": pa.int16(), "day": pa.int32(), "kind": pa.int8(),
+    "channel": pa.int16(), "geo": pa.int16(), "micros": pa.int64(), "seq": pa.int64(),
+}  # fmt: skip
 _ROW = "person, event_id, instant, day, kind, channel, geo, micros, agrees, counts"
 _EVENT_KEY = "CAST(left(sha256(user_key || event_id), 32) AS UUID)"  # 128 bits; the person's key has a fixed length
 # copies meet inside one block only, so that no row of one block changes what is released of another (privacy.crossing)
 _COPY_KEY = "CAST(left(sha256(user_key || coalesce(block, -1) || ':' || event_id), 32) AS UUID)"
-
-
-def repeated(values: np.ndarray) -> np.ndarray:
-    """The values that occur more than once."""
-    ordered = np.sort(values)
-    return np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
+_SHAPES: dict[str, dict[str, pa.DataType]] = {
+    "events": _EVENT,
+    "presence": {"person": pa.int32(), "block": pa.int16(), "consenting": pa.int8(), "invalid": pa.int8()},
+    "homes": {"person": pa.int32(), "block": pa.int16(), "geo": pa.int16(), "weeks": pa.int64()},
+}
 
 
 def settle(
@@ -44,47 +43,74 @@ def settle(
     *,
     consent_assumed: bool,
     now_us: int,
-) -> None:
-    """Fills the tables of `STORED` (named t_...) from one partition; malformed rows join `bad_events`,
-    `bad_assignments`.
+    keyed: bool = True,
+) -> dict[str, pa.Table]:
+    """The tables of one partition, by name; malformed rows join `bad_events`, `bad_assignments`.
 
-    Adds the rows of people who are not forgotten to `read_rows` (input, n).
+    Somebody who is assigned twice in one arm counts from the earlier entry, with the first of the strata and the larger
+    covariate. Adds the rows of people who are not forgotten to `read_rows` (input, n). Without
+    `keyed` there is no table `keys`, and a measure that asks for it fails.
     """
-    _persons(con, events, assignments)
-    _rows(con)
+    calendar, elsewhere = Calendar.of(con), _number(con, "SELECT max(geo) FROM geos")
+    people = _persons(con, events, assignments)
+    rows = Rows.of(_clean(con), calendar, elsewhere)
     _groups(con)
-    _consent(con, consent_assumed, now_us)
-    _tables(con)
-    for name in ("staged_events", "staged_assignments", "suspects"):
+    known, agrees = consent(rows, _refused(con, people, now_us), _group(con), consent_assumed)
+    con.register("agreeing", pa.table({"person": np.flatnonzero(known & agrees).astype(np.int32)}))
+    told = _told(con, rows, agrees, elsewhere)
+    out = {
+        "events": _table("events", told),
+        "presence": _table("presence", presence(rows, agrees, calendar.blocks)),
+        "homes": _table("homes", homes(told, people, calendar.blocks)),
+        "assigned": query(
+            con, "SELECT person, experiment, arm, min(stratum) AS stratum, min(entered) AS entered, "
+            "max(exposed) AS exposed, max(covariate) AS covariate "
+            "FROM grouped SEMI JOIN agreeing USING (person) WHERE reason IS NULL GROUP BY person, experiment, arm"
+        ).to_arrow_table(),
+    }  # fmt: skip
+    if keyed:
+        _learn_keys(con, "FROM agreeing")
+        keys = "SELECT person, user_key FROM persons SEMI JOIN agreeing USING (person)"
+        out["keys"] = query(con, keys).to_arrow_table()
+    _forget(con)
+    return out
+
+
+def _forget(con: duckdb.DuckDBPyConnection) -> None:
+    """Takes everything of a partition, its ids first of all, out of the engine."""
+    con.abort()
+    for name in ("names", "staged_events", "staged_assignments", "suspects", "agreeing", "tied"):
         con.unregister(name)
     con.execute("DROP VIEW clean")
     con.execute("DELETE FROM ids")
-    for name in ("persons", "parsed", "merged", "grouped", "seen", "refused", "consent"):
+    for name in ("persons", "parsed", "merged", "grouped"):
         con.execute(f"DROP TABLE {name}")
+
+
+def _table(name: str, columns: dict[str, np.ndarray]) -> pa.Table:
+    return pa.table(
+        {c: pa.array(columns[c].astype(kind.to_pandas_dtype(), copy=False)) for c, kind in _SHAPES[name].items()}
+    )
+
+
+def _number(con: duckdb.DuckDBPyConnection, statement: str) -> int:
+    ((number,),) = con.execute(statement).fetchall()  # to its end, so that the engine is free for the next
+    return int(number or 0)
 
 
 def _ids(table: pa.Table | None) -> pa.Array:
     return pa.array([], pa.string()) if table is None else table["user_id"].combine_chunks()
 
 
-def _persons(con: duckdb.DuckDBPyConnection, events: pa.Table | None, assignments: pa.Table | None) -> None:
-    """Numbers the persons of the partition and registers its rows with that number in place of the id."""
+def _persons(con: duckdb.DuckDBPyConnection, events: pa.Table | None, assignments: pa.Table | None) -> int:
+    """Numbers the persons of the partition, registers its rows with that number in place of the id, and says how many
+    there are.
+    """
     ids = [_ids(events), _ids(assignments)]
     coded = pa.concat_arrays(ids).dictionary_encode()
-    names = pa.table({"code": np.arange(len(coded.dictionary), dtype=np.int64), "user_id": coded.dictionary})
-    con.register("names", names)
-    identity.learn(con, "names", "user_id")
-    con.execute(
-        "CREATE TABLE persons AS SELECT (row_number() OVER () - 1)::INTEGER AS person, user_key "
-        "FROM (SELECT DISTINCT user_key FROM ids WHERE user_key IS NOT NULL)"
-    )
-    found = con.execute(
-        f"SELECT coalesce(person, {FORGOTTEN})::INTEGER AS person FROM names JOIN ids USING (user_id) "
-        "LEFT JOIN persons USING (user_key) ORDER BY code"
-    ).fetchnumpy()["person"]
-    con.unregister("names")
-    lookup = np.append(np.asarray(found, dtype=np.int32), np.int32(NOBODY))  # the last one is for rows without an id
-    person = lookup[coded.indices.fill_null(len(found)).to_numpy(zero_copy_only=False)]
+    number, people = _numbers(con, coded.dictionary)
+    lookup = np.append(number, np.int32(NOBODY))  # the last one is for rows without an id
+    person = lookup[coded.indices.fill_null(len(number)).to_numpy(zero_copy_only=False)]
     split = len(ids[0])
     for name, table, numbers in (
         ("events", events, person[:split]),
@@ -98,6 +124,38 @@ def _persons(con: duckdb.DuckDBPyConnection, events: pa.Table | None, assignment
             staged = staged.filter(pa.array(~forgotten))
         con.register(f"staged_{name}", staged)
         con.execute("INSERT INTO read_rows VALUES (?, ?)", [name, staged.num_rows])
+    return people
+
+
+def _numbers(con: duckdb.DuckDBPyConnection, ids: pa.Array) -> tuple[np.ndarray, int]:
+    """The person behind each distinct id, int32, and how many persons there are.
+
+    Where no map joins ids and nobody is forgotten, an id is a person, whatever its keyed hash.
+    """
+    con.register("names", pa.table({"person": np.arange(len(ids), dtype=np.int32), "user_id": ids}))
+    con.execute("CREATE TABLE persons (person INTEGER, user_key VARCHAR)")
+    if not identity.asks(con):
+        return np.arange(len(ids), dtype=np.int32), len(ids)
+    identity.learn(con, "names", "user_id")
+    con.execute(
+        "INSERT INTO persons SELECT (row_number() OVER () - 1)::INTEGER, user_key "
+        "FROM (SELECT DISTINCT user_key FROM ids WHERE user_key IS NOT NULL)"
+    )
+    found = con.execute(
+        f"SELECT coalesce(persons.person, {FORGOTTEN})::INTEGER AS person FROM names JOIN ids USING (user_id) "
+        "LEFT JOIN persons USING (user_key) ORDER BY names.person"
+    ).fetchnumpy()["person"]
+    con.unregister("names")
+    con.register("names", pa.table({"person": pa.array([], pa.int32()), "user_id": pa.array([], pa.string())}))
+    return np.asarray(found, dtype=np.int32), _number(con, "SELECT count(*) FROM persons")
+
+
+def _learn_keys(con: duckdb.DuckDBPyConnection, wanted: str) -> None:
+    """Makes the keyed hash of some persons, given as a statement with the column `person`, if it is not there yet."""
+    con.execute(
+        f"""INSERT INTO persons SELECT person, {identity.keyed("user_id")}
+        FROM (FROM names SEMI JOIN ({wanted}) AS wanted USING (person) ANTI JOIN persons USING (person)), id_key"""
+    )
 
 
 _EMPTY = {
@@ -105,7 +163,8 @@ _EMPTY = {
     "0::INTEGER AS day, 0::TINYINT AS kind, 0::SMALLINT AS channel, 0::SMALLINT AS geo, 0::BIGINT AS micros, "
     "true AS agrees, true AS counts, 0::TINYINT AS source, '' AS reason, '' AS raw",
     "assignments": "0::INTEGER AS file, 0::BIGINT AS row, '' AS user_id, 0::SMALLINT AS experiment, "
-    "0::SMALLINT AS arm, true AS agrees, '' AS reason, '' AS raw",
+    "0::SMALLINT AS arm, 0::SMALLINT AS stratum, 0::INTEGER AS entered, 0::TINYINT AS exposed, 0::BIGINT AS covariate, "
+    "true AS agrees, '' AS reason, '' AS raw",
 }
 
 
@@ -114,19 +173,17 @@ def _nothing(con: duckdb.DuckDBPyConnection, name: str) -> pa.Table:
     return query(con, f"SELECT {_EMPTY[name]} WHERE false").to_arrow_table()
 
 
-def _hashes(con: duckdb.DuckDBPyConnection, column: str, relation: str) -> np.ndarray:
-    found = con.execute(f"SELECT hash(person, {column}) AS h FROM {relation}").fetchnumpy()["h"]
-    return np.asarray(found, dtype=np.uint64)
-
-
-def _rows(con: duckdb.DuckDBPyConnection) -> None:
-    """The view `clean`: well-formed events, each once. Copies, if any, are merged in `parsed`."""
-    twice = repeated(_hashes(con, "event_id", "staged_events WHERE reason IS NULL"))
+def _clean(con: duckdb.DuckDBPyConnection) -> pa.Table:
+    """Well-formed events, each once, which is the view `clean`, too. Copies, if any, are merged in `parsed`."""
+    found = con.execute("SELECT hash(person, event_id) AS h FROM staged_events WHERE reason IS NULL").fetchnumpy()["h"]
+    twice = repeated(np.asarray(found, dtype=np.uint64))
     con.register("suspects", pa.table({"h": twice}))
+    suspect = "reason IS NULL AND hash(person, event_id) IN (FROM suspects)"
+    if len(twice):
+        _learn_keys(con, f"SELECT DISTINCT person FROM staged_events WHERE {suspect}")
     con.execute(
         f"""CREATE TABLE parsed AS SELECT staged_events.*, {_COPY_KEY} AS event_key
-        FROM staged_events JOIN persons USING (person) LEFT JOIN days USING (day)
-        WHERE reason IS NULL AND hash(person, event_id) IN (FROM suspects)"""
+        FROM staged_events JOIN persons USING (person) LEFT JOIN days USING (day) WHERE {suspect}"""
     )
     merge_copies(con)
     alone = "AND hash(person, event_id) NOT IN (FROM suspects)" if len(twice) else ""
@@ -134,6 +191,7 @@ def _rows(con: duckdb.DuckDBPyConnection) -> None:
     con.execute(f"CREATE VIEW clean AS SELECT {_ROW} FROM staged_events WHERE reason IS NULL {alone} {both}")
     for table in ("staged_events", "parsed"):
         con.execute(f"INSERT INTO bad_events SELECT file, row, reason, raw FROM {table} WHERE reason IS NOT NULL")
+    return query(con, "SELECT * EXCLUDE event_id FROM clean").to_arrow_table()
 
 
 def _groups(con: duckdb.DuckDBPyConnection) -> None:
@@ -147,72 +205,42 @@ def _groups(con: duckdb.DuckDBPyConnection) -> None:
     con.execute("INSERT INTO bad_assignments SELECT file, row, reason, raw FROM grouped WHERE reason IS NOT NULL")
 
 
-def _consent(con: duckdb.DuckDBPyConnection, assumed: bool, now_us: int) -> None:
-    """The tables `seen` (who was there in which block) and `consent`.
+def _refused(con: duckdb.DuckDBPyConnection, people: int, now_us: int) -> np.ndarray:
+    """The time of each person's latest refusal, or `NEVER`.
 
-    A person's consent is their latest statement; a refusal wins a tie, and counts on a malformed row, too, which must
-    not hide it (without a usable time, or from the future, it is one of now; copies count each). Without any statement
-    it is what the workspace assumes.
+    A refusal counts on a malformed row, too, which must not hide it (without a usable time, or from the future, it is
+    one of now; copies count each).
     """
-    con.execute(
-        """CREATE TABLE seen AS
-        SELECT person, block, max(instant) FILTER (agrees) AS granted, max((NOT counts)::TINYINT) AS invalid
-        FROM clean LEFT JOIN days USING (day) GROUP BY person, block"""
-    )
-    con.execute(
-        f"""CREATE TABLE refused AS
-        SELECT person, max(coalesce(least(instant, {now_us}), {now_us})) AS at
-        FROM staged_events WHERE NOT agrees AND person >= 0 GROUP BY person"""
-    )
-    con.execute(
-        f"""CREATE TABLE consent AS
-        WITH granted AS (SELECT person, max(granted) AS at FROM seen GROUP BY person HAVING max(granted) IS NOT NULL),
-        stated AS (
-            SELECT person, refused.at IS NULL OR coalesce(granted.at > refused.at, false) AS agrees
-            FROM granted FULL JOIN refused USING (person)
-        ), known AS (
-            SELECT person, NULL::BOOLEAN AS agrees FROM seen
-            UNION ALL SELECT person, agrees FROM grouped WHERE reason IS NULL OR (NOT agrees AND person >= 0)
-        ), once AS (SELECT person, bool_and(agrees) AS agrees FROM known GROUP BY person)
-        SELECT person, coalesce(stated.agrees, once.agrees, {str(assumed).lower()}) AS agrees
-        FROM once LEFT JOIN stated USING (person)"""
-    )
+    found = con.execute(
+        f"""SELECT person, coalesce(least(instant, {now_us}), {now_us}) AS at
+        FROM staged_events WHERE NOT agrees AND person >= 0"""
+    ).fetchnumpy()
+    return latest(np.asarray(found["person"]), np.asarray(found["at"]), people)
 
 
-def _tables(con: duckdb.DuckDBPyConnection) -> None:
-    """What the measures see. `seq` orders the events of one person: by time, and where times tie, by keyed hash."""
-    for name, columns in STORED.items():
-        con.execute(f"CREATE TABLE t_{name} ({columns})")
-    con.execute("INSERT INTO t_keys SELECT person, user_key FROM consent JOIN persons USING (person) WHERE agrees")
-    con.execute(
-        "INSERT INTO t_presence SELECT person, block, agrees::TINYINT, invalid FROM seen JOIN consent USING (person) "
-        "WHERE block IS NOT NULL"
-    )
-    con.execute(
-        "INSERT INTO t_assigned SELECT DISTINCT person, experiment, arm FROM grouped JOIN consent USING (person) "
-        "WHERE reason IS NULL AND consent.agrees"
-    )
-    ties = repeated(_hashes(con, "instant", "clean"))
-    con.register("ties", pa.table({"h": ties}))
-    con.execute("CREATE TABLE tied AS SELECT DISTINCT person FROM clean WHERE hash(person, instant) IN (FROM ties)")
-    columns = (
-        "person, block, week, day, kind, coalesce(channel, -1), coalesce(geo, (SELECT max(geo) FROM geos)), "
-        "coalesce(micros, 0)"
-    )
-    here = "FROM clean JOIN days USING (day) JOIN (SELECT person FROM consent WHERE agrees) USING (person)"
-    con.execute(
-        f"INSERT INTO t_events SELECT {columns}, instant {here} "
-        "WHERE counts" + (" AND person NOT IN (FROM tied)" if len(ties) else "")
-    )
-    if len(ties):
-        con.execute(
-            f"""INSERT INTO t_events
-            SELECT {columns}, row_number() OVER (PARTITION BY person ORDER BY instant, {_EVENT_KEY})
-            {here} JOIN persons USING (person) WHERE counts AND person IN (FROM tied)"""
-        )
-    con.execute(
-        "INSERT INTO t_homes SELECT person, block, arg_min(geo, seq), bit_or(1::BIGINT << week) FROM t_events "
-        "GROUP BY person, block"
-    )
-    con.unregister("ties")
-    con.execute("DROP TABLE tied")
+def _group(con: duckdb.DuckDBPyConnection) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(person, agrees, says) of the assignments that tell of consent or of somebody's being there."""
+    found = con.execute(
+        """SELECT person, coalesce(agrees, false) AS agrees, agrees IS NOT NULL AS says FROM grouped
+        WHERE reason IS NULL OR (NOT agrees AND person >= 0)"""
+    ).fetchnumpy()
+    return np.asarray(found["person"]), np.asarray(found["agrees"], bool), np.asarray(found["says"], bool)
+
+
+def _told(con: duckdb.DuckDBPyConnection, rows: Rows, agrees: np.ndarray, elsewhere: int) -> dict[str, np.ndarray]:
+    """Columns of `events`. `seq` orders the events of one person: by time, and where times tie, by keyed hash."""
+    here = agrees[rows.person] & rows.counts & (rows.block >= 0)
+    tied = rows.tied()
+    if len(tied):
+        here &= ~np.isin(rows.person, tied)
+    out = {name: getattr(rows, "instant" if name == "seq" else name)[here] for name in _EVENT}
+    if not len(tied):
+        return out
+    con.register("tied", pa.table({"person": tied[agrees[tied]]}))
+    _learn_keys(con, "FROM tied")
+    found = con.execute(
+        f"""SELECT person, block, week, day, kind, coalesce(channel, -1) AS channel, coalesce(geo, {elsewhere}) AS geo,
+            coalesce(micros, 0) AS micros, row_number() OVER (PARTITION BY person ORDER BY instant, {_EVENT_KEY}) AS seq
+        FROM clean SEMI JOIN tied USING (person) JOIN days USING (day) JOIN persons USING (person) WHERE counts"""
+    ).fetchnumpy()
+    return {name: np.concatenate([out[name], np.asarray(found[name]).astype(out[name].dtype)]) for name in _EVENT}

@@ -33,7 +33,7 @@ FORMATS = {
 }
 DELIMITERS = ",;\t|"
 _FLOATS = ("DOUBLE", "FLOAT")
-_NATIVE = ("TIMESTAMP", "DATE", "BOOLEAN")
+_NATIVE = ("TIMESTAMP", "DATE", "BOOLEAN", "DOUBLE")
 _ROW_BYTES = 100  # of a row of text, for guessing how many rows a file holds
 _GZIP = 6  # how much larger text is than its gzip
 
@@ -46,7 +46,7 @@ class Source:
     kind: str
     relation: str
     text: Mapping[str, str]
-    native: Mapping[str, tuple[str, str]]  # columns of times and truth values: (expression, DuckDB type)
+    native: Mapping[str, tuple[str, str]]  # columns of times, truth values and doubles: (SQL, DuckDB type)
     broken: str  # SQL condition of an unreadable row; 'false' where the reader rejects such rows itself
     numbered: str | None = None  # SQL of the row's number from 1, where the reader knows it and can read a row again
 

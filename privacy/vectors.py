@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from contracts.release import Charge, Measure, VectorSpec
+from privacy.corrections import RESERVE
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,13 @@ class ReleasePlan:
     keys_hash: str
     weeks: tuple[date, ...] = ()  # the batch's weeks, of one block; empty for trials
     spec: str = ""  # the declared question as canonical JSON; spec_hash is its SHA-256
+    look: int = 0  # number of the look at a running test; 0 for all else
+    correction: int = 0  # which correction of its measure and block this is; 0: the first release
+
+    @property
+    def payer(self) -> str:
+        """The share of the grant that pays: the measure's own, or the reserve for a correction."""
+        return RESERVE if self.correction else self.measure
 
     @property
     def nano(self) -> int:
@@ -78,6 +86,15 @@ class ReleasePlan:
     def charges(self) -> tuple[Charge, ...]:
         """One charge per block."""
         return tuple(Charge(self.release_id, block, self.measure, self.nano) for block in self.blocks)
+
+
+def keyed(plans: tuple[ReleasePlan, ...]) -> bool:
+    """May a measure of these plans order a person's cells by the person's keyed hash?
+
+    A person has one cell of `kpi` for each week of a quarter, far fewer than are kept of anybody (`privacy.bounding`),
+    so only its form with L0 does.
+    """
+    return any(plan.measure != "kpi" or any(vector.l0 for vector in plan.vectors) for plan in plans)
 
 
 def canonical(value: Any) -> str:

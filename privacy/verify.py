@@ -17,18 +17,20 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
 from contracts.errors import ContractError, PrivacyError
 from contracts.release import NANO, Release
+from contracts.trials import design_of
 from privacy import files, trials
 from privacy.budget import QUARTERS_PER_YEAR, Recorded, Spending
 from privacy.disk import file_hash
 from privacy.mechanism import cost, epsilon_of, sigma_for
 from privacy.policy import TrialPolicy
+from privacy.released import fault
 from privacy.vectors import ReleasePlan, digest, keys_hash
 
 Status = Literal["holds", "fails", "differs", "unknown"]
@@ -66,6 +68,7 @@ def verify_file(path: Path, around: Surroundings, *, stored: bool) -> tuple[str,
         "place": lambda: _place(path, release, stored),
         "ledger": lambda: _against_ledger(path, release, around.spending),
         "question": lambda: _question(release),
+        "table": lambda: _table(release),
         "keys": lambda: _keys(release),
         "noise": lambda: _noise(release),
         "price": lambda: _price(release),
@@ -120,6 +123,13 @@ def _against_ledger(path: Path, release: Release, spending: Spending | None) -> 
         "names the entry that charged it, under the same question and measure",
         "the entry that it names is not the one that charged it",
     )
+    payer = meta.get("spec", {}).get("paid_by", release.measure)
+    yield _same(
+        "payer",
+        payer == known.share,
+        f"the {known.share} share pays it, as its question says",
+        f"the ledger charged the {known.share} share, its question says {payer}",
+    )
     charged = {(block, meta.get("nano_rho")) for block in meta.get("blocks", [])}
     yield _same(
         "charge",
@@ -151,11 +161,17 @@ def _question(release: Release) -> Iterator[Check]:
     spec, hashed = meta["spec"], digest(meta["spec"])
     sound = hashed == meta["spec_hash"] and release.release_id.endswith(f"-{hashed[:16]}")
     yield _same("question", sound, "its id is the hash of the question inside", "its id is not that of its question")
-    told = (spec["measure"], spec["blocks"], spec["experiment"], spec["keys"])
-    found = (meta["measure"], meta["blocks"], meta["experiment"], meta["keys_hash"])
+    told = (spec["measure"], spec["blocks"], spec["experiment"], spec["keys"], spec.get("correction", 0))
+    found = (meta["measure"], meta["blocks"], meta["experiment"], meta["keys_hash"], release.correction)
     vectors = [[v["name"], v["bound_units"], v["cells"], v["nano_rho"]] for v in meta["vectors"]]
     asked = [[name, units, cells, nano] for name, units, _, _, cells, nano in spec["vectors"]]
     yield _same("answer", told == found and vectors == asked, "it answers that question", "it answers another question")
+
+
+def _table(release: Release) -> Iterator[Check]:
+    found = fault(release.measure, release.table, tuple(v.name for v in release.vectors))
+    good = "its columns, types and keys are those of its measure"
+    yield _same("table", not found, good, f"its table breaks the contract of its measure: {found}")
 
 
 def _rows(release: Release) -> dict[str, pd.DataFrame]:
@@ -213,7 +229,10 @@ def _scale(release: Release, cells: int) -> np.ndarray:
     """(cells,) metric units per normalised unit: of trials the component bounds, else ones."""
     if release.measure != "trials":
         return np.ones(cells)
-    bounds = trials.component_bounds(TrialPolicy(**release.metadata["trial_bounds"]))
+    spec: Mapping[str, Any] = release.metadata.get("spec", {})
+    design = design_of(spec.get("design"))
+    components = design.look_components() if spec.get("look") else design.components()
+    bounds = trials.component_bounds(TrialPolicy(**release.metadata["trial_bounds"]), components, design.covariate)
     return np.tile(bounds, cells // len(bounds))
 
 

@@ -24,6 +24,7 @@ from privacy.disk import file_hash, only_one
 from privacy.files import read_release
 from privacy.ledger import open_ledger
 from privacy.publish import LOCK
+from privacy.vault import SUFFIX
 
 LEAST_REASON = 10  # characters
 _BLOCK = 1 << 20
@@ -77,6 +78,7 @@ def void_release(
         book.void(release_id, offered | {"draws": 0, "by": actor}, now)
         mine = next(r for r in reversed(recorded(book.entries())) if r.release_id == release_id)
     (raw_dir / "staging" / f"{release_id}.part").unlink(missing_ok=True)
+    (releases_dir / f".{release_id}.part").unlink(missing_ok=True)
     return Voided(release_id, mine.charges, dict(mine.voided or {}))
 
 
@@ -89,7 +91,7 @@ def _nothing_published(release_id: str, releases_dir: Path) -> None:
 
 def _nothing_staged(release_id: str, staging: Path) -> str:
     """'absent' or 'empty'. Raises PrivacyError when anything was written into the staging files of the release."""
-    whole, part = staging / f"{release_id}.parquet", staging / f"{release_id}.part"
+    whole, part = staging / f"{release_id}{SUFFIX}", staging / f"{release_id}.part"
     if whole.is_symlink() or whole.exists() or part.is_symlink():
         raise PrivacyError(f"release {release_id} cannot be voided: {whole.parent} holds a file of it.")
     if not part.exists():

@@ -111,11 +111,12 @@ def controls_table(demand: Demand, people: People, names: list[str], start: date
     )
 
 
-def assignments_table(people: People, trial: Trial) -> pd.DataFrame:
-    """user_id, experiment, arm of the user-randomised test, in order of user_id."""
+def assignments_table(people: People, trial: Trial, known: pd.DataFrame | None = None) -> pd.DataFrame:
+    """user_id, experiment, arm of the user-randomised test, then the columns of `known`, in order of user_id."""
     arm = np.where(people.arm == EXPOSED, "exposed", "control")
     ids = user_ids(people).to_numpy(zero_copy_only=False)
     frame = pd.DataFrame({"user_id": ids, "experiment": trial.name, "arm": arm})
+    frame = frame if known is None else pd.concat([frame, known], axis=1)
     return frame.sort_values("user_id", ignore_index=True)
 
 

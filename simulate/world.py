@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 
 from simulate import files, touches
+from simulate.assigned import known_of_people
 from simulate.credit import CreditPlan, credit_table, plan_credit
 from simulate.demand import Demand, make_demand
 from simulate.media import Media, kernel, make_media
@@ -37,7 +38,7 @@ INVALID_SHARE = 0.01
 REPEATED_SHARE = 0.002  # client and server copies of one event
 ORGANIC_PER_PERSON_WEEK = 0.09
 # Each part of the world has its own random stream, so that a change in one leaves the draws of the others alone.
-_STREAMS = ("parameters", "demand", "people", "media", "outcomes", "touches", "files")
+_STREAMS = ("parameters", "demand", "people", "media", "outcomes", "touches", "files", "assigned")
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +174,7 @@ def truth_of(world: World, events: touches.Events, valid: np.ndarray) -> Truth:
     )
 
 
-def _write_inputs(out: Path, world: World, events: touches.Events, valid: np.ndarray) -> None:
+def _write_inputs(out: Path, world: World, events: touches.Events, valid: np.ndarray, trial_columns: bool) -> None:
     rng = _streams(world.seed)["files"]
     names, start = list(world.names), world.start
     size = len(events.person)
@@ -183,7 +184,11 @@ def _write_inputs(out: Path, world: World, events: touches.Events, valid: np.nda
     files.spend_table(world.media, names, start, noise).to_csv(out / "spend.csv", index=False)
     files.controls_table(world.demand, world.people, names, start).to_csv(out / "controls.csv", index=False)
     holdout = next(t for t in world.media.tests if t.kind == "user")
-    files.assignments_table(world.people, holdout).to_csv(out / "assignments.csv", index=False)
+    known = None
+    if trial_columns:
+        own = _streams(world.seed)["assigned"]
+        known = known_of_people(own, world.people, holdout, world.media, world.conversions, start)
+    files.assignments_table(world.people, holdout, known).to_csv(out / "assignments.csv", index=False)
     files.experiments_table(world.media, world.people, names, start).to_csv(out / "experiments.csv", index=False)
 
 
@@ -204,13 +209,15 @@ def simulate(
     weeks: int = 78,
     seed: int = 0,
     start: date = date(2024, 1, 1),
+    trial_columns: bool = False,
     progress: Callable[[str, float], None] | None = None,
 ) -> Truth:
     """Writes one world's input files into `out` and its truth into `out/truth`; returns the truth.
 
     `people` are observed customers (500 or more, 50 or more per geo), `geos` 4 or more, `weeks` 26 or more, `start`
     a Monday. The same arguments write the same tables. `progress`, if given, is called with the name of the part
-    that starts and the share already done, and with ('done', 1.0) at the end.
+    that starts and the share already done, and with ('done', 1.0) at the end. `trial_columns` adds to the assignments
+    what a declared test can read (`simulate.assigned`); every other file stays the same.
 
     About 35 events a person over 78 weeks; 12 to 18 % of people without consent, 1 % invalid (bot) rows, 0.2 % exact
     copies. Each channel causes 2 to 12 % of conversions at an ROI between 0.3 and 5; every range is in
@@ -227,7 +234,7 @@ def simulate(
     report("files", 0.6)
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    _write_inputs(out, world, events, valid)
+    _write_inputs(out, world, events, valid, trial_columns)
     _write_truth(out / "truth", truth)
     report("done", 1.0)
     return truth

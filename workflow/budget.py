@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -115,6 +116,7 @@ def _charges(r: Recorded) -> list[dict[str, Any]]:
             "measure": r.measure,
             "block": block,
             "rho": nano / NANO,
+            "paid_by": r.share,
             "state": r.state,
             "by": r.by,
             "charged_at": r.reserved_at,
@@ -161,6 +163,7 @@ def plan_of(
         "declared": declared,
         "delta": policy.delta,
         "sizes": list(sizes.cells),
+        "assumed": {k: v for k, v in asdict(sizes).items() if k != "cells"} | {"experiments": experiments},
         "rows": [_row(r) for r in rows],
         "rho": detail.rho,
         "cells": [_cell(c) for c in detail.cells],

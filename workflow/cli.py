@@ -17,7 +17,9 @@ from workflow.cli_base import HERE, AsOf, Chosen, Folder, Json, console, execute
 from workflow.cli_budget import add_budget
 from workflow.cli_lift import add_lift
 from workflow.cli_raw import add_raw
+from workflow.cli_scenario import add_scenario
 from workflow.cli_steps import run_steps
+from workflow.cli_token import add_token
 
 app = typer.Typer(
     name="plumb",
@@ -29,6 +31,8 @@ app = typer.Typer(
 add_budget(app)
 add_raw(app)
 add_lift(app)
+add_token(app)
+add_scenario(app)
 
 
 @app.command()

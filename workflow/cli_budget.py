@@ -82,10 +82,16 @@ def _print_spending(answer: dict[str, Any]) -> None:
     for row in answer["years"]:
         years.add_row(row["from"], *(f"{row[k]:.4g}" for k in ("spent", "cap", "epsilon")))
     console().print(years)
-    charges = Table("charged (UTC)", "by", "release", "quarter", "rho", "state", box=None, pad_edge=False)
+    charges = Table("charged (UTC)", "by", "release", "quarter", "rho", "share", "state", box=None, pad_edge=False)
     for row in answer["charges"]:
         charges.add_row(
-            row["charged_at"][:19], row["by"], row["release_id"], row["block"], f"{row['rho']:.4g}", row["state"]
+            row["charged_at"][:19],
+            row["by"],
+            row["release_id"],
+            row["block"],
+            f"{row['rho']:.4g}",
+            row["paid_by"],
+            row["state"],
         )
     console().print(charges)
     typer.echo(
@@ -152,21 +158,17 @@ def _print_plan(answer: dict[str, Any]) -> None:
         typer.echo(answer["text"])
         return
     sizes = [f"error at {m:g}" for m in answer["sizes"]]
-    heads = ("rho", "epsilon/quarter", "epsilon/year", "sd conversions", *sizes, "user lift", "geo lift")
+    heads = ("rho", "eps/quarter", "eps/year", "noise sd", *sizes, "user lift", "geo lift")
     table = Table(*heads, box=None, pad_edge=False)
     for row in answer["rows"]:
         errors = row["relative_error"] or [None] * len(sizes)
         lifts = [row[k]["total"] if row[k] else None for k in ("user_lift", "geo_lift")]
         sd = "-" if row["conversions_sd"] is None else f"{row['conversions_sd']:.3g}"
-        table.add_row(f"{row['rho']:g}", f"{row['epsilon_quarter']:.3g}", f"{row['epsilon_year']:.3g}", sd,
+        here = "*" if row["rho"] == answer["rho"] else ""
+        table.add_row(f"{row['rho']:g}{here}", f"{row['epsilon_quarter']:.3g}", f"{row['epsilon_year']:.3g}", sd,
                       *map(_percent, (*errors, *lifts)))  # fmt: skip
     console().print(table)
-    free = [answer["rows"][0][k] for k in ("user_lift", "geo_lift")]
-    typer.echo(
-        f"epsilon at delta {answer['delta']:g}. error: noise sd as a share of that many conversions in a geo and week. "
-        "lift: the smallest change that a test detects; without any noise "
-        f"{' and '.join(_percent(f['without_noise'] if f else None) for f in free)}."
-    )
+    typer.echo(_meaning(answer))
     detail = Table("measure", "weeks", "vector", "bound C", "rho", "sd per cell", box=None, pad_edge=False)
     for c in answer["cells"]:
         detail.add_row(c["measure"], str(c["weeks"] or "window"), c["vector"], f"{c['bound']:.4g}", f"{c['rho']:.4g}",
@@ -178,6 +180,23 @@ def _print_plan(answer: dict[str, Any]) -> None:
         "empty or full (discrete Gaussian, zCDP). Trials are in units of each component's bound. Formulae: "
         "docs/privacy.md."
     )
+
+
+def _meaning(answer: dict[str, Any]) -> str:
+    """What the columns say, and about which business."""
+    a, free = answer["assumed"], [answer["rows"][0][k] for k in ("user_lift", "geo_lift")]
+    without = [_percent(f["without_noise"] if f else None) for f in free]
+    return "\n".join((
+        f"* the policy shown below. rho is granted per person and quarter; epsilon at delta {answer['delta']:g}: the "
+        "smaller, the better people are protected.",
+        "noise sd: of the conversions of each geo and week. error at N: that sd as a share of a cell of N conversions.",
+        f"user lift: smallest change of the conversion rate that a test finds with power {a['power']:g} at level "
+        f"{a['alpha']:g}: two arms of {a['people_per_arm']:,} people, {a['base_rate']:.3g} conversions each, "
+        f"{a['experiments']} test(s) in the quarter. Without privacy noise {without[0]}.",
+        f"geo lift: the same of a geo test: {a['treated_geos']} treated and {a['control_geos']} control geos of "
+        f"{a['geo_conversions']:g} conversions a week, {a['test_weeks']} weeks after {a['weeks_before']}, varying by "
+        f"{a['geo_variation']:.0%} a week beyond counting. Without privacy noise {without[1]}. Other sizes: --help.",
+    ))  # fmt: skip
 
 
 @budget.command("void")

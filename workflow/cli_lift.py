@@ -74,7 +74,7 @@ def lift(
     if panel is None:
         if readout is not None:
             execute(root, as_json, _readouts_lie_elsewhere, _show_lift)
-        run_steps(root, as_json, None, "lift")
+        run_steps(root, as_json, None, "lift", _tests_of, _show_tests)
         return
 
     def work() -> dict[str, Any]:
@@ -98,6 +98,38 @@ def lift(
         return answer | ({"sealed_design": record} if record else {})
 
     execute(panel.parent, as_json, work, _show_lift)
+
+
+def _tests_of(root: Path) -> dict[str, Any]:
+    """Rows of v_lift and the checks of the tests, as the warehouse now holds them."""
+    from workflow.paths import Workspace
+    from workflow.plain_lift import as_json as rows_of
+    from workflow.warehouse import read_view
+
+    warehouse = Workspace(root).warehouse
+    if not warehouse.is_file():
+        return {"lift": [], "checks": []}
+    checks, rows = read_view(warehouse, "v_checks"), read_view(warehouse, "v_lift")
+    return {
+        "lift": rows_of(rows.assign(start=rows["start"].astype(str), end=rows["end"].astype(str))),
+        "checks": rows_of(checks[checks["check_name"].str.startswith("lift ")]),
+    }
+
+
+def _show_tests(answer: dict[str, Any]) -> None:
+    table = Table("test", "arm", "metric", "estimator", "effect", "90 % interval", "p", box=None, pad_edge=False)
+    for row in answer["lift"]:
+        if row["published"] or row["estimator"] == "always_valid":
+            interval = f"{row['p05']:,.4g} to {row['p95']:,.4g}"
+            table.add_row(
+                row["experiment"], row["arm"], row["metric"], row["estimator"], f"{row['mean']:,.4g}", interval,
+                f"{row['p_value']:.2g}",
+            )  # fmt: skip
+    if table.rows:
+        console().print(table)
+    for row in answer["checks"]:
+        if row["status"] != "pass":
+            typer.echo(f"{row['status']}: {row['subject']}, {row['check_name'].removeprefix('lift ')}: {row['text']}.")
 
 
 def _readouts_lie_elsewhere() -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,18 @@ from rich.table import Table
 from workflow.cli_base import console, date_of, execute
 
 
-def run_steps(root: Path, as_json: bool, as_of: str | None, command: str | None) -> None:
-    """Brings the steps of one command up to date, or all of them when it is None, and says what happened."""
+def run_steps(
+    root: Path,
+    as_json: bool,
+    as_of: str | None,
+    command: str | None,
+    found: Callable[[Path], dict[str, Any]] | None = None,
+    show: Callable[[dict[str, Any]], None] | None = None,
+) -> None:
+    """Brings the steps of one command up to date, or all of them when it is None, and says what happened.
+
+    `found` adds to the answer what the workspace then holds, `show` says that in words.
+    """
 
     def work() -> dict[str, Any]:
         from workflow.job import Job
@@ -35,14 +46,23 @@ def run_steps(root: Path, as_json: bool, as_of: str | None, command: str | None)
                  "seconds": o.artifact.seconds if o.artifact else None}
                 for o in result.outcomes
             ],
+            **(found(root) if found else {}),
         }  # fmt: skip
 
-    execute(root, as_json, work, lambda answer: _show(root, answer))
+    def say(answer: dict[str, Any]) -> None:
+        _show(root, answer)
+        if show is not None:
+            show(answer)
+
+    execute(root, as_json, work, say)
 
 
 def _show(root: Path, answer: dict[str, Any]) -> None:
     if not answer["made"]:
         typer.echo("Nothing to do: everything is up to date. No privacy budget was spent.")
+        for row in answer["steps"]:
+            if row["status"] == "done" and row["reason"]:
+                typer.echo(f"{row['step']}: {row['reason']}")
         return
     table = Table("step", "what happened", "seconds", box=None, pad_edge=False)
     for row in answer["steps"]:

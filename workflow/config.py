@@ -10,16 +10,18 @@ from zoneinfo import available_timezones
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from contracts.calendar import WEEKDAYS
+from contracts.calendar import WEEKDAYS, quarter_start
 from contracts.errors import ConfigError
 from contracts.panel import OTHER_GEO, UNATTRIBUTED
+from contracts.trials import MAX_PRE_DAYS, METRICS, TrialDesign
 from workflow.config_base import Name, Section, Share
 from workflow.config_errors import sentence
+from workflow.config_model import Channel, Model
+from workflow.config_planning import Planning
 from workflow.config_privacy import Privacy
 from workflow.config_reconcile import Reconcile
 
 CreditModel = Literal["last_touch", "first_touch", "linear", "position_based", "markov", "shapley", "shapley_rate"]
-Family = Literal["prospecting", "retargeting", "brand_search", "affiliate", "email", "offline", "other"]
 Currency = Annotated[str, Field(pattern=r"^[A-Z]{3}$")]
 RESERVED_GEOS = (OTHER_GEO,)
 
@@ -108,15 +110,18 @@ class PanelInput(Section):
 
     path: Name | list[Name]
     date: Name = "date"
-    geo: Name | None = None
+    geo: Name | Annotated[list[Name], Field(min_length=1)] | None = None  # several columns make one cell together
     kpi: Name = "kpi"
     kpi_variance: Name | None = None
     population: Name | None = None
     revenue_per_kpi: Name | None = None
     spend: Annotated[dict[str, Name], Field(min_length=1)]
     exposure: dict[str, Name] = {}
+    reach: dict[str, Name] = {}  # people reached; with `frequency`, in place of `exposure`
+    frequency: dict[str, Name] = {}  # mean exposures of a person reached
     organic: list[Name] = []
     controls: list[Name] = []
+    treatments: dict[str, float | Literal["min", "max"]] = {}  # non-media treatment -> the value that counts as none
 
     @property
     def paths(self) -> list[str]:
@@ -128,6 +133,12 @@ class PanelInput(Section):
         extra = sorted(set(self.exposure) - set(self.spend))
         if extra:
             raise ValueError(f"exposure names {extra[0]!r}, which spend does not; add it to spend or to organic")
+        lone = sorted(set(self.reach) ^ set(self.frequency))
+        if lone:
+            raise ValueError(f"{lone[0]!r} has one of reach and frequency; give both")
+        for channel in self.reach:
+            if channel not in self.spend or channel in self.exposure:
+                raise ValueError(f"reach names {channel!r}, which must stand in spend and not in exposure")
         return self
 
 
@@ -153,30 +164,56 @@ class Inputs(Section):
     panel: PanelInput | None = None
 
 
-class Channel(Section):
-    """A paid channel: its family, and what is believed about its return before looking (optional)."""
+class Covariate(Section):
+    """A number from before the test in the assignments: the most of it that counts, and the first day it knows of."""
 
-    family: Family = "other"
-    roi_mean: Annotated[float, Field(gt=0)] | None = None
-    roi_sd: Annotated[float, Field(gt=0)] | None = None
+    bound: Annotated[float, Field(gt=0)]
+    since: date
 
 
 class ExperimentDesign(Section):
-    """What the experimenter declared: the reference arm and all arms of a user-randomised test."""
+    """What the experimenter declared of a user-randomised test: arms, and what is to be measured (docs/trials.md)."""
 
     control_arm: Name = "control"
     arms: list[Name] = []
     split: dict[Name, Annotated[float, Field(gt=0)]] = {}  # planned share of each arm, for the sample-ratio test
+    metrics: Annotated[list[Literal["visits", "conversions", "revenue"]], Field(min_length=1)] = [
+        "visits", "conversions", "revenue",
+    ]  # fmt: skip
+    pre_days: Annotated[int, Field(ge=0, le=MAX_PRE_DAYS)] = 0
+    covariate: Covariate | None = None
+    exposed: Literal["impression", "click", "visit", "assignments"] | None = None
+    ghost: bool = False
+    ratio: list[Name] = []
+    strata: list[Name] = []
+    entry: bool = False
+    looks: Annotated[int, Field(ge=0, le=104)] = 0
+    headline: Literal["difference_in_means", "cuped", "stratified", "stratified_cuped"] | None = None
 
+    @model_validator(mode="after")
+    def _fits_together(self) -> ExperimentDesign:
+        try:
+            self.design()
+        except ConfigError as error:
+            raise ValueError(str(error).rstrip(".")) from None
+        return self
 
-class Model(Section):
-    """Sampling of the two posteriors."""
-
-    seed: int = 1
-    chains: Annotated[int, Field(ge=1, le=16)] = 4
-    warmup: Annotated[int, Field(ge=50)] = 100
-    draws: Annotated[int, Field(ge=50)] = 750
-    doublings: Annotated[int, Field(ge=0, le=5)] = 3
+    def design(self) -> TrialDesign:
+        """As the privacy room and the lift room read it."""
+        covariate = self.covariate
+        return TrialDesign(
+            metrics=tuple(m for m in METRICS if m in self.metrics),
+            pre_days=self.pre_days,
+            covariate=covariate.bound if covariate else 0.0,
+            covariate_since=covariate.since if covariate else None,
+            exposed=self.exposed or "",
+            ghost=self.ghost,
+            ratio=tuple(self.ratio),
+            strata=tuple(self.strata),
+            entry=self.entry,
+            looks=self.looks,
+            headline=self.headline or "",
+        )
 
 
 class PositionBased(Section):
@@ -203,12 +240,20 @@ class Attribution(Section):
         return value
 
 
-class Planning(Section):
-    """Defaults of `plumb plan`; `budget` is currency per week over all geos and channels, today's spend if absent."""
+class SignIn(Section):
+    """`[access]`: who may do what in the explorer. Values of one claim of the sign-in, by role; "*" is everybody."""
 
-    budget: Annotated[float, Field(gt=0)] | None = None
-    max_change: Annotated[float, Field(gt=0)] = 0.3
-    horizon_weeks: Annotated[int, Field(ge=1, le=104)] = 13
+    claim: Name = "email"
+    viewer: list[Name] = []
+    analyst: list[Name] = []
+    planner: list[Name] = []
+    admin: list[Name] = []
+
+    @model_validator(mode="after")
+    def _somebody(self) -> SignIn:
+        if not self.admin:
+            raise ValueError("name at least one value of the claim in 'admin'")
+        return self
 
 
 class Config(Section):
@@ -224,6 +269,7 @@ class Config(Section):
     attribution: Attribution = Attribution()
     reconcile: Reconcile = Reconcile()
     planning: Planning = Planning()
+    access: SignIn | None = None
 
     @field_validator("channels")
     @classmethod
@@ -242,6 +288,17 @@ class Config(Section):
             if self.inputs.panel is not None and getattr(self.inputs, name) is not None:
                 raise ValueError(
                     f"[inputs.{name}] is compared with released credit, which a panel has none of; remove it"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _quarters(self) -> Config:
+        for correction in self.privacy.corrections:
+            begins = quarter_start(correction.quarter, self.project.fiscal_year_start)
+            if begins != correction.quarter:
+                raise ValueError(
+                    f"privacy.corrections: no fiscal quarter begins on {correction.quarter}; the one that holds "
+                    f"this day begins on {begins}"
                 )
         return self
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from privacy.cadence import PACED, Cadence, Part
+from privacy.corrections import CORRECTABLE, Correction
 from privacy.paths import PATHS
 from privacy.policy import (
     MAX_LOOKBACK,
@@ -205,6 +207,18 @@ class CreditBounds(Section):
         )
 
 
+class CorrectionTable(Section):
+    """One entry of [[privacy.corrections]]: a measure of a closed quarter that its reserve pays for."""
+
+    quarter: date  # first day of the fiscal quarter
+    measure: Literal[CORRECTABLE]  # type: ignore[valid-type]
+    share: Annotated[float, Field(gt=0, le=1)] = 1.0  # of the quarter's reserve
+
+    def policy(self) -> Correction:
+        """As the privacy room reads it."""
+        return Correction(self.quarter, self.measure, self.share)
+
+
 class Privacy(Section):
     """The privacy boundary (DESIGN section 3); `policy()` is what the privacy room reads."""
 
@@ -222,6 +236,8 @@ class Privacy(Section):
     credit: CreditBounds = CreditBounds()
     levels: LevelBounds = LevelBounds()
     bounding: Literal["l2", "l0_linf"] = "l2"
+    identity_change: Literal["refuse", "accept"] = "refuse"  # a map that is not that of the quarter's other releases
+    corrections: list[CorrectionTable] = []
     engine: Literal["duckdb", "spark"] = "duckdb"  # of the measures; both give the same numbers
 
     def policy(self) -> PrivacyPolicy:
@@ -250,4 +266,5 @@ class Privacy(Section):
             credit=self.credit.policy(),
             levels=self.levels.policy(),
             bounding=self.bounding,
+            corrections=tuple(c.policy() for c in self.corrections),
         )

@@ -17,7 +17,9 @@ from contracts.panel import NATIONAL
 from workflow import guess
 from workflow.artifacts import replace_text
 from workflow.claims_in import claim_labels, guess_channel
-from workflow.config import Attribution, Config, Model, Planning, parse
+from workflow.config import Attribution, Config, parse
+from workflow.config_model import Model
+from workflow.config_planning import Planning
 from workflow.config_privacy import Privacy
 from workflow.files_in import TextTable, header, resolve
 from workflow.paths import Workspace, ensure_secret
@@ -354,7 +356,8 @@ def _defaults() -> list[Entry]:
         Entry(
             ("planning",), "max_change", planning.max_change, "a channel moves by at most this share; budget = current"
         ),
-        Entry(("planning",), "horizon_weeks", planning.horizon_weeks),
+        Entry(("planning",), "horizon_weeks", planning.horizon_weeks, "from the day after the data"),
+        Entry(("planning",), "objective", planning.objective, "mean, p10, cvar or probability"),
     ]
 
 

@@ -19,7 +19,8 @@ from workflow.artifacts import Artifact, code_version, digest_of, file_hash, key
 from workflow.claims_in import Billing, Claims, read_billing, read_claims
 from workflow.config import Config, EventsInput, TableInput, load
 from workflow.files_in import resolve
-from workflow.panel_build import check_public, from_panel, from_releases
+from workflow.panel_build import check_public, from_releases
+from workflow.panel_table import from_panel
 from workflow.paths import Workspace, read_secret
 from workflow.tables_in import PublicTables, read_experiments, read_public
 
@@ -47,7 +48,8 @@ class Job:
     as_of: date | None
     quiet: bool
     outcomes: dict[str, Outcome] = field(default_factory=dict)
-    releases: tuple[Release, ...] = ()
+    published: tuple[Release, ...] = ()  # all that are out
+    releases: tuple[Release, ...] = ()  # those that figures are read from: what was corrected is left out
 
     @staticmethod
     def open(root: Path, as_of: date | None = None, quiet: bool = False) -> Job:

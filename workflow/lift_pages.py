@@ -9,14 +9,16 @@ from pathlib import Path
 
 from app.lift_page import lift_page
 from contracts.errors import ContractError
-from contracts.evidence import Experiment, LiftEstimate, LiftLibrary
+from contracts.evidence import Experiment, LiftLibrary
 from contracts.readout import LiftReadout
 from contracts.release import Release
 from lift.geo import geo_fit
+from lift.looks import LooksReading
 from lift.pool import Pooled, pool, returns, typical_scale
-from lift.readout import geo_readout, library_lines, user_readout
+from lift.readout import geo_readout, library_lines, running_readout, user_readout
 from lift.rows import select_rows
 from lift.spend import spend_delta
+from lift.trials import TrialReading
 from workflow.job import Job
 
 FOLDER = "readouts"
@@ -24,18 +26,31 @@ GENERATOR = '<meta name="generator" content="plumb lift">'  # as in the template
 
 
 def readouts(
-    job: Job, chosen: Sequence[Experiment], library: LiftLibrary, trials: Mapping[str, Release]
+    job: Job,
+    chosen: Sequence[Experiment],
+    library: LiftLibrary,
+    trials: Mapping[str, Release],
+    users: Mapping[str, TrialReading],
+    looks: Mapping[str, LooksReading],
 ) -> tuple[LiftReadout, ...]:
-    """Finished numbers of every test in the library, in order."""
+    """Finished numbers of every test in the library, in order, then of tests that are looked at while they run."""
     families = job.config.families()
-    pooled = _pooled(library, job.panel.kpi_name, families)
+    project, panel = job.config.project, job.panel if job.has_kpi else None
+    kpi, currency = (panel.kpi_name, panel.currency) if panel else (project.kpi, project.currency)
+    pooled = _pooled(library, kpi, families)
     out = []
     for e in chosen:
-        estimates = [x for x in library.estimates if x.experiment == e.name]
-        made = _user(job, e, trials[e.name], estimates) if e.kind == "user" else _geo(job, e, chosen)
-        if pooled is not None and made.headline.metric == job.panel.kpi_name:
+        if e.kind == "user":
+            made = user_readout(
+                e, trials[e.name], users[e.name], currency, kpi=kpi, split=_split(job, e), looks=looks.get(e.name)
+            )
+        else:
+            made = _geo(job, e, chosen)
+        if pooled is not None and made.headline.metric == kpi:
             made = replace(made, library=library_lines(made.headline, pooled, families))
         out.append(made)
+    running = [e for e in job.experiments if e.name in looks and e.name not in {c.name for c in chosen}]
+    out += [running_readout(e, looks[e.name], currency, kpi=kpi, split=_split(job, e)) for e in running]
     return tuple(out)
 
 
@@ -45,10 +60,10 @@ def _geo(job: Job, e: Experiment, chosen: Sequence[Experiment]) -> LiftReadout:
     return geo_readout(select_rows(e, job.panel, chosen), fit, job.panel.weeks, job.panel.currency)
 
 
-def _user(job: Job, e: Experiment, release: Release, estimates: Sequence[LiftEstimate]) -> LiftReadout:
+def _split(job: Job, e: Experiment) -> dict[str, float] | None:
+    """The planned share of each arm, where it is declared."""
     declared = job.config.experiments.get(e.name)
-    split = dict(declared.split) if declared is not None and declared.split else None
-    return user_readout(e, release, estimates, job.panel.currency, kpi=job.panel.kpi_name, split=split)
+    return dict(declared.split) if declared is not None and declared.split else None
 
 
 def _pooled(library: LiftLibrary, metric: str, families: Mapping[str, str]) -> Pooled | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from datetime import date
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,12 +12,10 @@ from scipy import stats
 
 from contracts.calendar import week_of
 from contracts.errors import InputError, MissingStep
-from contracts.panel import NATIONAL, OTHER_GEO, Panel
+from contracts.panel import OTHER_GEO, Panel
 from contracts.release import Release
-from workflow.artifacts import digest_of, file_hash
-from workflow.config import Config, PanelInput
-from workflow.files_in import TextTable, dates, numbers, read_text, resolve, words
-from workflow.tables_in import Controls, PublicTables, Spend, is_weekly
+from workflow.config import Config
+from workflow.tables_in import Controls, PublicTables, Spend
 
 WEEK = 7
 CLIPPED_PRIOR = 0.05  # share of the KPI that a sensible bound clips
@@ -198,83 +195,3 @@ def scale_back(kpi: str, releases: Sequence[Release]) -> tuple[float, float]:
     mean, sd = precision * ratio * variance, math.sqrt(variance)
     share = stats.truncnorm(-mean / sd, math.inf, loc=mean, scale=sd)
     return 1.0 + float(share.mean()), float(share.std())
-
-
-def from_panel(root: Path, config: Config) -> tuple[Panel, tuple[Path, ...]]:
-    """Panel of the aggregate-only door and its files. Raises InputError."""
-    section = config.inputs.panel
-    if section is None:
-        raise InputError("there is no [inputs.panel] in plumb.toml.")
-    table = read_text(resolve(root, section.paths, "panel"), "panel", {}, {})
-    if table.cells.empty:
-        raise InputError(f"{table.files[0].name} holds no rows.")
-    days = dates(table, section.date)
-    geo = words(table, section.geo) if section.geo else pd.Series([NATIONAL] * len(days))
-    geos, weeks, period = _panel_axes(table, section, days, geo)
-    index = pd.MultiIndex.from_arrays([geo, days])
-    full = pd.MultiIndex.from_product([geos, weeks])
-    shape = (len(geos), len(weeks))
-
-    def grid(column: str, *, empty: float | None = None, minimum: float | None = None) -> np.ndarray:
-        series = pd.Series(numbers(table, column, empty=empty, minimum=minimum), index=index)
-        return series.reindex(full).to_numpy(float).reshape(shape)
-
-    def stack(columns: Sequence[str], minimum: float | None) -> np.ndarray:
-        parts = [grid(c, minimum=minimum) for c in columns]
-        return np.stack(parts, axis=-1) if parts else np.zeros((*shape, 0))
-
-    channels = tuple(section.spend)
-    spend = stack(list(section.spend.values()), 0)
-    media = spend.copy()
-    for position, channel in enumerate(channels):
-        if channel in section.exposure:
-            media[:, :, position] = grid(section.exposure[channel], minimum=0)
-    kpi = grid(section.kpi, empty=np.nan)
-    variance = np.zeros(shape) if section.kpi_variance is None else grid(section.kpi_variance, empty=0, minimum=0)
-    revenue = grid(section.revenue_per_kpi, minimum=0) if section.revenue_per_kpi else None
-    if revenue is None and config.project.kpi == "revenue":
-        revenue = np.ones(shape)
-    people = np.ones(len(geos)) if section.population is None else _panel_population(table, section, geo, geos)
-    panel = Panel(
-        geos=geos, weeks=weeks, channels=channels, kpi=kpi, kpi_variance=variance, media=media, spend=spend,
-        population=people, controls=stack(section.controls, None), control_names=tuple(section.controls),
-        organic=stack(section.organic, 0), organic_names=tuple(section.organic), revenue_per_kpi=revenue,
-        kpi_name=config.project.kpi, currency=config.project.currency, period_days=period, scale_back=(1.0, 0.0),
-        user_level=False, evidence_ids=(f"panel:{digest_of([file_hash(p) for p in table.files])[:12]}",),
-    )  # fmt: skip
-    return panel, table.files
-
-
-def _panel_axes(
-    table: TextTable, section: PanelInput, days: pd.Series, geo: pd.Series
-) -> tuple[tuple[str, ...], tuple[date, ...], int]:
-    """Geos, periods and the period's length in days. Raises InputError for repeats, gaps and missing rows."""
-    periods = sorted(set(days))
-    period = WEEK if is_weekly(periods) else 1
-    if len(periods) < 2:
-        raise InputError(f"{table.files[0].name} holds one date only; a panel needs a series of weeks or days.")
-    repeated = pd.DataFrame({"g": geo, "d": days}).duplicated()
-    table.fail(repeated, section.date, "that geo and date stand on an earlier row too; keep one row for each")
-    for before, after in zip(periods, periods[1:], strict=False):
-        if (after - before).days != period:
-            raise InputError(
-                f"{table.files[0].name} jumps from {before} to {after}; a panel needs one row per "
-                f"{'week' if period == WEEK else 'day'} without gaps (leave the KPI empty where it is not known)."
-            )
-    geos = tuple(sorted(set(geo)))
-    counts = geo.value_counts()
-    for name in geos:
-        if counts[name] != len(periods):
-            raise InputError(
-                f"{table.files[0].name} has {counts[name]} rows for geo {name!r} and {len(periods)} dates; give every "
-                "geo a row for every date (leave the KPI empty where it is not known)."
-            )
-    return geos, tuple(periods), period
-
-
-def _panel_population(table: TextTable, section: PanelInput, geo: pd.Series, geos: tuple[str, ...]) -> np.ndarray:
-    assert section.population is not None
-    people = numbers(table, section.population)
-    table.fail(pd.Series(people <= 0), section.population, "write a number greater than 0")
-    means = pd.Series(people).groupby(geo.to_numpy()).mean()
-    return means.reindex(list(geos)).to_numpy(float)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -67,6 +68,7 @@ def people_inputs(job: Job) -> PeopleInputs:
         rates={k: v for k, v in config.rates.items() if k != config.project.currency},
         max_rejected=config.inputs.max_rejected,
         identity=file_set(job, identity, "identity") if identity is not None else None,
+        identity_change=config.privacy.identity_change,
         not_identifiers=frozenset(config.inputs.not_identifiers),
     )
 
@@ -80,8 +82,14 @@ def actor() -> str:
 
 
 def today(job: Job) -> date:
-    """The day taken for today."""
-    return job.as_of or utc_clock().date()
+    """The day taken for today. Raises InputError for a day that has not come: its budget would buy empty weeks."""
+    now = utc_clock().date()
+    if job.as_of is not None and job.as_of > now + timedelta(days=1):  # somewhere it is tomorrow already
+        raise InputError(
+            f"--as-of {job.as_of} lies in the future; what is released once is never released again, and the weeks "
+            "until then have no events yet. Name a day that has come."
+        )
+    return job.as_of or now
 
 
 def closed_blocks(job: Job) -> tuple[Block, ...]:
@@ -97,6 +105,16 @@ def closed_blocks(job: Job) -> tuple[Block, ...]:
     return tuple(b for b in found if job.as_of is not None or b.closed)
 
 
+def running_blocks(job: Job, released: Sequence[Block]) -> tuple[Block, ...]:
+    """Open quarters with the weeks that are complete and old enough for late rows: looks at running tests read them."""
+    if not any(d.looks for d in job.config.experiments.values()):
+        return ()
+    late = timedelta(days=job.config.privacy.close_lag_days if job.as_of is None else 0)
+    weeks = tuple(w for w in job.public.weeks if w + timedelta(days=6) < today(job) - late)
+    found, out = blocks(weeks, job.config.project.fiscal_year_start), {b.id for b in released}
+    return tuple(replace(b, closed=False) for b in found if b.id not in out)
+
+
 def _closed(block: Block, job: Job, day: date) -> bool:
     """All weeks whose first day lies in the quarter have ended."""
     return block.end + timedelta(days=6) < day or (
@@ -106,19 +124,22 @@ def _closed(block: Block, job: Job, day: date) -> bool:
 
 def question(job: Job) -> Question:
     """The public question. Raises ContractError for an undeclared arm or geo."""
-    tests = tuple(e for e in job.public.experiments if e.kind == "user")
+    tests, declared = tuple(e for e in job.public.experiments if e.kind == "user"), job.config.experiments
     if not job.public.geos:
         raise InputError(
             "no geo is declared: add spend or controls, or geos to [project] of plumb.toml; where nothing is known by "
             'geo, write geos = ["national"] and columns = { geo = { value = "national" } } under [inputs.events].'
         )
+    closed = closed_blocks(job)
     return Question(
-        blocks=closed_blocks(job),
+        blocks=closed,
+        running=running_blocks(job, closed),
         week_start=job.config.project.week_start,
         geos=job.public.geos,
         channels=job.public.channels,
         experiments=tests,
-        arms={e.name: tuple(job.config.experiments[e.name].arms) for e in tests if e.name in job.config.experiments},
+        arms={e.name: tuple(declared[e.name].arms) for e in tests if e.name in declared},
+        designs={e.name: declared[e.name].design() for e in tests if e.name in declared},
     )
 
 

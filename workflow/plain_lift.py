@@ -221,7 +221,7 @@ def from_record(path: Path, asked: Readout) -> tuple[Readout, dict[str, Any]]:
 
 def as_json(table: pd.DataFrame) -> list[dict[str, Any]]:
     """Rows of a table as plain values, NaN as null."""
-    return list(json.loads(table.to_json(orient="records")))
+    return list(json.loads(table.to_json(orient="records", date_format="iso")))
 
 
 def workspace_panel(root: Path, channel: str) -> PlainPanel:

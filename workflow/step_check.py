@@ -62,6 +62,7 @@ STEP = Step(
         "workflow.claims_formats",
         "workflow.files_in",
         "workflow.panel_build",
+        "workflow.panel_table",
     ),
     skip=lambda job: "",
     inputs=_inputs,

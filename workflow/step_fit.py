@@ -8,40 +8,38 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 from collections.abc import Callable, Sequence
+from datetime import date
 from typing import Any
 
 import numpy as np
 
 from contracts.panel import Panel
 from mmm.design import build_design
-from mmm.diagnostics import gate
-from mmm.effects import channel_effects, response_curves, steady_response
+from mmm.diagnostics import Check, gate
+from mmm.effects import channel_effects, response_curves
 from mmm.fit import Fit, RunFlags, fit
+from mmm.lift_check import check_lifts
 from mmm.lifts import LiftTerm, lift_terms, mask_tests
 from mmm.posterior import Posterior
-from mmm.spec import LogNormalPrior, ModelSpec
+from mmm.spec import ModelSpec
+from mmm.surface import dynamic_response
+from mmm.treatments import treatment_effects
 from workflow.artifacts import Artifact, Draft, code_version
-from workflow.codec import read_arrays, response_arrays, write_arrays, write_frame
+from workflow.codec import read_arrays, surface_arrays, write_arrays, write_frame
 from workflow.config import Config
 from workflow.job import Job
 from workflow.progress import Report
 from workflow.step_lift import library_digest, only, read_library, release_hashes
 from workflow.steps import Made, Step
 
-ROOMS = ("contracts", "mmm", "workflow.step_fit", "workflow.panel_build", "workflow.tables_in", "workflow.codec")
+ROOMS = ("contracts", "mmm", "workflow.step_fit", "workflow.panel_build", "workflow.panel_table", "workflow.tables_in",
+         "workflow.codec")  # fmt: skip
 
 
 def spec_of(config: Config) -> ModelSpec:
-    """The model's specification: the declared return of a channel becomes its prior by matching mean and sd."""
-    priors = {}
-    for name, channel in config.channels.items():
-        if channel.roi_mean is not None:
-            sd = channel.roi_sd if channel.roi_sd is not None else channel.roi_mean
-            scale2 = math.log1p((sd / channel.roi_mean) ** 2)
-            priors[name] = LogNormalPrior(math.log(channel.roi_mean) - scale2 / 2, math.sqrt(scale2))
-    return ModelSpec(roi_by_channel=priors)
+    """The model's specification as [model] and [channels] declare it."""
+    return config.model.spec(config.channels)
 
 
 def flags_of(config: Config) -> RunFlags:
@@ -56,28 +54,33 @@ def model_version(config: Config) -> str:
 
 
 def usable_lifts(job: Job) -> tuple[int, ...]:
-    """Positions in the library of the lifts that the model can hold: its KPI, and a channel with spend."""
+    """Positions in the library of the lifts that the model can hold: its KPI, and channels with spend."""
     library, _ = read_library(job.outcomes["lift"].artifact)
     panel, out = job.panel, []
     for i, estimate in enumerate(library.estimates):
-        if estimate.metric != panel.kpi_name or estimate.channel not in panel.channels:
+        tested = estimate.channel.split(";")
+        if estimate.metric != panel.kpi_name or any(name.strip() not in panel.channels for name in tested):
             continue
         window = panel.window(estimate.start, estimate.end)
-        spent = panel.spend[:, window, panel.channels.index(estimate.channel)].sum()
+        spends = [panel.spend[:, :, panel.channels.index(name.strip())] for name in tested]
         known = estimate.kind == "geo" or (np.isfinite(estimate.spend_delta) and estimate.spend_delta > 0)
-        if (
-            known
-            and (estimate.kind == "geo" or spent > 0)
-            and panel.spend[:, :, panel.channels.index(estimate.channel)].any()
-        ):
+        in_window = estimate.kind == "geo" or all(spend[:, window].sum() > 0 for spend in spends)
+        if known and in_window and all(spend.any() for spend in spends):
             out.append(i)
     return tuple(out)
 
 
-def terms_of(job: Job) -> tuple[LiftTerm, ...]:
-    """Lift terms of the panel's KPI, in the order of `usable_lifts`."""
+def single_channel_lifts(job: Job) -> tuple[int, ...]:
+    """Those of `usable_lifts` that speak of one channel: a sum over several cannot be laid to any of them."""
+    library, _ = read_library(job.outcomes["lift"].artifact)
+    return tuple(i for i in usable_lifts(job) if ";" not in library.estimates[i].channel)
+
+
+def terms_of(job: Job, positions: Sequence[int] | None = None) -> tuple[LiftTerm, ...]:
+    """Lift terms of the panel's KPI at these positions of the library, in their order (None: `usable_lifts`)."""
     library, spends = read_library(job.outcomes["lift"].artifact)
-    chosen = only(library, np.array(usable_lifts(job), dtype=int))
+    used = usable_lifts(job) if positions is None else positions
+    chosen = only(library, np.array(used, dtype=int))
     return lift_terms(job.panel, chosen, job.experiments, spends)
 
 
@@ -103,9 +106,10 @@ def _report(report: Report) -> Callable[[float, float], None]:
     return lambda share, left: report(share, left)
 
 
-def _save(draft: Draft, config: Config, panel: Panel, found: Fit, evidence: Sequence[str] = ()) -> Made:
+def _save(draft: Draft, config: Config, panel: Panel, found: Fit, evidence: Sequence[str] = (),
+          lifts: Sequence[Check] = ()) -> Made:  # fmt: skip
     write_arrays(found.posterior.to_arrays(), draft.path("posterior.npz"))
-    checks = [dataclasses.asdict(c) for c in found.report.checks]
+    checks = [dataclasses.asdict(c) for c in (*found.report.checks, *lifts)]
     draft.path("checks.json").write_text(json.dumps(checks, indent=1), encoding="utf-8")
     facts: dict[str, Any] = {
         "draws": found.posterior.draws,
@@ -127,10 +131,13 @@ def _build_uncalibrated(job: Job, draft: Draft, report: Report) -> Made:
 
 def uncalibrated_panel(job: Job) -> Panel:
     """The panel without the treated geos in their test windows."""
-    held = {e.name for e in job.experiments} & {
-        e.experiment for e in read_library(job.outcomes["lift"].artifact)[0].estimates
-    }
-    return mask_tests(job.panel, [e for e in job.experiments if e.name in held])
+    counted: dict[str, date] = {}  # the outcome of a test may be counted after its spend is normal again
+    for estimate in read_library(job.outcomes["lift"].artifact)[0].estimates:
+        counted[estimate.experiment] = max(estimate.end, counted.get(estimate.experiment, estimate.end))
+    held = [
+        dataclasses.replace(e, end=max(e.end, counted[e.name])) for e in job.experiments if e.name in counted
+    ]  # fmt: skip
+    return mask_tests(job.panel, held)
 
 
 def _build_calibrated(job: Job, draft: Draft, report: Report) -> Made:
@@ -141,11 +148,13 @@ def _build_calibrated(job: Job, draft: Draft, report: Report) -> Made:
         if not terms
         else fit(panel, spec, terms, seed=config.model.seed + 1, flags=flags_of(config), progress=_report(report))
     )
-    response = steady_response(panel, spec, found.posterior)
+    response = dynamic_response(panel, spec, found.posterior)
     write_frame(channel_effects(panel, spec, found.posterior), draft.path("effects.parquet"))
-    write_frame(response_curves(response), draft.path("curves.parquet"))
-    write_arrays(response_arrays(response), draft.path("response.npz"))
-    return _save(draft, config, panel, found, sorted({i for t in terms for i in t.evidence_ids}))
+    write_frame(response_curves(response.steady), draft.path("curves.parquet"))
+    write_arrays(surface_arrays(response), draft.path("surface.npz"))
+    write_frame(treatment_effects(panel, spec, found.posterior), draft.path("treatments.parquet"))
+    lifts = [c.check() for c in check_lifts(panel, spec, found.posterior, terms)]
+    return _save(draft, config, panel, found, sorted({i for t in terms for i in t.evidence_ids}), lifts)
 
 
 def _same_fit(job: Job, panel: Panel) -> Fit:

@@ -16,17 +16,21 @@ from typing import Any
 
 import pandas as pd
 
+from app.draws import Period, to_tables
 from app.report import build_report
 from app.saved.files import publishing
 from app.saved.frames import DIGEST_KEY, State, read_state, saved_digest, views, with_saved
 from app.saved.publish import current_response_id, published_digest
 from contracts.errors import WorkspaceError
+from contracts.surface import DynamicResponse
 from contracts.tables import BY_NAME
 from workflow import factor_files
 from workflow.artifacts import Artifact, Draft, file_hash, find, replace_text
-from workflow.codec import read_arrays, response_of
+from workflow.codec import read_arrays, surface_of
 from workflow.credit_views import credit_history, credit_view, parity_checks, parity_view
 from workflow.job import Job
+from workflow.plan_advice import ADVICE
+from workflow.plan_problem import assumptions_of, period_of
 from workflow.progress import Report
 from workflow.step_fit import model_version
 from workflow.step_reconcile import VIEWS as POOL_VIEWS
@@ -46,9 +50,10 @@ from workflow.views_out import (
     panel_kpi_view,
     releases_view,
     runs_view,
+    scale_back_check,
     stamped,
 )
-from workflow.warehouse import Content, build, response_rows
+from workflow.warehouse import Content, build
 
 MAKERS = ("check", "release", "lift", "fit_uncalibrated", "fit_calibrated", "credit", "reconcile", "plan")
 MODEL_STEPS = ("fit_uncalibrated", "fit_calibrated", "reconcile", "plan")
@@ -110,10 +115,12 @@ def _inputs(job: Job) -> dict[str, str]:
 def _build(job: Job, draft: Draft, report: Report) -> Made:
     artifacts = chosen(job)
     response = _response(artifacts)
-    made, draws = _views(job, artifacts), "" if response is None else current_response_id(response)
+    period = _period(job, response)
+    made = _views(job, artifacts)
+    draws = "" if response is None or period is None else current_response_id(to_tables(response), period.to_json())
     with publishing(job.workspace.root, PATIENCE):  # from the reading of the saves to the rename: none is lost
         saved = read_state(job.workspace.saved_state)
-        content = Content(with_saved(made, views(saved, draws)), response, _meta(job, artifacts, saved))
+        content = Content(with_saved(made, views(saved, draws)), response, _meta(job, artifacts, saved), period)
         build(job.workspace.warehouse, job.workspace.tables, content)
         factor_files.write(job.workspace.root, made.get("v_incrementality"), job.config.reconcile.factor_valid_weeks)
     keep: dict[str, Any] = {step: a.key for step, a in artifacts.items()}
@@ -137,12 +144,25 @@ def published_credits(job: Job, artifacts: dict[str, Artifact]) -> list[Artifact
     return [a for a in found if a is not None and a.status == "done"] if "credit" in artifacts else []
 
 
-def _response(artifacts: dict[str, Artifact]) -> pd.DataFrame | None:
-    """Rows of response_draws: the plan's re-weighted draws where there is a plan, the model's own before."""
-    for step in ("plan", "fit_calibrated"):
+def _response(artifacts: dict[str, Artifact]) -> DynamicResponse | None:
+    """The plan's draws, which agree with the reconciled totals, where there is a plan; the model's own before."""
+    for step, name in (("plan", "screen.npz"), ("fit_calibrated", "surface.npz")):
         if step in artifacts:
-            return response_rows(response_of(read_arrays(artifacts[step].path("response.npz"))))
+            return surface_of(read_arrays(artifacts[step].path(name)))
     return None
+
+
+def _period(job: Job, response: DynamicResponse | None) -> Period | None:
+    """The planning period of plumb.toml, as the explorer reads it; that after the data where plumb.toml asks for one
+    that has begun or is off the calendar (`plumb plan` says so)."""
+    if response is None:
+        return None
+    planning = job.config.planning
+    days = 0 if planning.start is None else (planning.start - response.last_period).days
+    if planning.start is not None and (days <= 0 or days % response.period_days):
+        planning = planning.model_copy(update={"start": None})
+    start, periods = period_of(response, planning)
+    return Period(start, periods, assumptions_of(response, planning))
 
 
 def _views(job: Job, artifacts: dict[str, Artifact]) -> dict[str, pd.DataFrame]:
@@ -175,8 +195,12 @@ def _views(job: Job, artifacts: dict[str, Artifact]) -> dict[str, pd.DataFrame]:
         for name in ("v_scenarios", "v_scenario_cells"):
             frame = pd.read_parquet(artifacts["plan"].path(f"{name}.parquet"))
             views[name] = stamped(frame, artifacts["plan"], source, version, evidence)
+        for name in (*ADVICE, "v_forecast"):
+            path = artifacts["plan"].path(f"{name}.parquet")
+            if path.is_file():
+                views[name] = stamped(pd.read_parquet(path), artifacts["plan"], source, version, evidence)
     run_id = artifacts["release"].run_id if "release" in artifacts else job.run_id
-    views["v_releases"] = releases_view(job.releases, run_id)
+    views["v_releases"] = releases_view(job.published, run_id)
     views["v_charges"] = charges_view(job)
     views["v_runs"] = runs_view(job.workspace.runs, MAKERS, skipped(job), job.run_id)
     views["v_lineage"] = lineage_view(artifacts)
@@ -212,7 +236,9 @@ def _effects_now(job: Job, artifacts: dict[str, Artifact], history: pd.DataFrame
 def _checks(job: Job, artifacts: dict[str, Artifact]) -> pd.DataFrame:
     frames = [input_checks(artifacts["check"])] if "check" in artifacts else []
     frames.append(diagnostics_checks(job.releases))
-    frames += [left_out_checks(artifacts[step]) for step in ("lift", "credit") if step in artifacts]
+    if job.has_kpi and not job.panel_door:
+        frames.append(scale_back_check(job.panel))
+    frames += [left_out_checks(artifacts[step]) for step in ("release", "lift", "credit") if step in artifacts]
     if "credit" in artifacts:
         frames += [gap_checks(artifacts["credit"]), parity_checks(published_credits(job, artifacts))]
     pool = job.outcomes.get("reconcile")
@@ -225,8 +251,9 @@ def _checks(job: Job, artifacts: dict[str, Artifact]) -> pd.DataFrame:
         artifact = outcome.artifact if outcome is not None and outcome.artifact is not None else artifacts.get(step)
         if artifact is not None:
             frames.append(gate_checks(artifact, f"{step.removeprefix('fit_')} "))
-    if "plan" in artifacts:
-        frames.append(input_checks(artifacts["plan"]))
+    for step in ("plan", "lift"):
+        if step in artifacts and "checks.json" in artifacts[step].files:
+            frames.append(input_checks(artifacts[step]))
     columns = list(BY_NAME["v_checks"].names)
     found = [f for f in frames if not f.empty]
     return pd.concat(found, ignore_index=True)[columns] if found else pd.DataFrame(columns=columns)
@@ -295,15 +322,17 @@ STEP = Step(
     rooms=(
         "contracts",
         "app.saved",
+        "app.draws",
         "workflow.step_publish",
         "workflow.views_out",
         "workflow.warehouse",
+        "workflow.plan_problem",
         "workflow.credit_views",
         "workflow.factor_files",
     ),
     skip=lambda job: "",
     inputs=_inputs,
-    settings=lambda job: job.config.part("project", "privacy", "model", "reconcile"),
+    settings=lambda job: job.config.part("project", "privacy", "model", "planning", "reconcile"),
     build=_build,
     valid=_published,
 )

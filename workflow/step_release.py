@@ -1,20 +1,24 @@
 """`plumb release`: publishes what the declared question asks for and is not out yet.
 
 What is out stays out: a quarter whose measure is published keeps its release, even when geos, channels, weeks or bounds
-were declared anew since (docs/decisions/0042). The step is never stale because the code changed.
+were declared anew since (docs/decisions/0042). A correction is asked for by name, follows what it corrects and is read
+in its place (0170). The step is never stale because the code changed.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 
 import pandas as pd
 
 from contracts.errors import MissingStep
-from contracts.release import NANO, Release
+from contracts.release import NANO, Release, current
 from contracts.tables import BY_NAME
+from lift.looks import look_number
 from privacy.room import (
     ReleasePlan,
     plan_releases,
@@ -22,6 +26,7 @@ from privacy.room import (
     published_hashes,
     read_charges,
     read_release,
+    read_spending,
     require_published,
     verify_ledger,
 )
@@ -35,6 +40,7 @@ from workflow.progress import Report, bar
 NAME = "release"
 SPARE_BYTES = 100_000_000  # for releases, artifacts and the warehouse of one run
 Held = dict[str, Release]  # by release id
+Caps = Mapping[str, Mapping[str, int]]  # opened block -> measure -> nano-rho granted
 
 
 def published(job: Job) -> Held:
@@ -54,24 +60,79 @@ def published(job: Job) -> Held:
 
 def _answers(release: Release, plan: ReleasePlan) -> bool:
     """True when the published release holds what the plan would ask for again, wholly or in part."""
-    if release.measure != plan.measure:
+    if release.measure != plan.measure or release.correction != plan.correction:
         return False
     if plan.measure == "trials":
-        return str(release.metadata["experiment"]) == plan.experiment
+        return (release.metadata["experiment"], look_number(release)) == (plan.experiment, plan.look)
+    if plan.correction:
+        return release.block == plan.blocks[0]
     overlap = release.block_start <= plan.period_end and plan.period_start <= release.block_end
     return release.block == plan.blocks[0] and (overlap or plan.measure == "diagnostics")
 
 
-def plans_of(job: Job, held: Held) -> tuple[tuple[ReleasePlan, ...], list[str]]:
-    """Plans to publish or to verify, and the ids of releases that stand for an older question."""
-    plans, older = [], []
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What plumb.toml asks for today, beside what is out."""
+
+    plans: tuple[ReleasePlan, ...]  # to publish or to verify
+    older: tuple[str, ...]  # ids of releases that stand for an older question
+    left_out: Mapping[str, str]  # what is not released, and why
+
+
+def wanted(job: Job, held: Held) -> Wanted:
+    """Compares the declared question with the published releases and with the ledger's grants."""
+    caps = _caps(job)
+    plans, older, left_out = [], [], _unknown_quarters(job)
     for plan in plan_releases(question(job), job.config.privacy.policy()):
         out = [r.release_id for r in held.values() if _answers(r, plan)]
-        if out and plan.release_id not in held:
+        if plan.release_id in held:
+            plans.append(plan)
+        elif out:
             older += out
+        elif why := _waits(plan, held, caps):
+            left_out[_subject(plan)] = why
         else:
             plans.append(plan)
-    return tuple(plans), sorted(set(older))
+    return Wanted(tuple(plans), tuple(sorted(set(older))), left_out)
+
+
+def _subject(plan: ReleasePlan) -> str:
+    again = f", correction {plan.correction}" if plan.correction else ""
+    return f"{plan.experiment or plan.measure} of {';'.join(plan.blocks)}{again}"
+
+
+def _caps(job: Job) -> Caps:
+    if not job.workspace.ledger.exists():
+        return {}
+    found = read_spending(ledger_paths(job), utc_clock())
+    return {q.block: {p.measure: p.cap_nano for p in q.portions} for q in found.quarters} if found else {}
+
+
+def _waits(plan: ReleasePlan, held: Held, caps: Caps) -> str:
+    """Why a plan that is not out is not published now; '' when it is."""
+    ungranted = [b for b in plan.blocks if b in caps and not caps[b].get(plan.measure)]
+    if not plan.correction:
+        return (
+            f"{ungranted[0]} was opened without a share for {plan.measure}, which cannot be given to it afterwards; "
+            "where its reserve is not spent, [[privacy.corrections]] lets the reserve pay"
+            if ungranted
+            else ""
+        )
+    before = [r for r in held.values() if (r.measure, r.block) == (plan.measure, plan.blocks[0])]
+    if plan.correction - 1 in {r.correction for r in before} or (plan.correction == 1 and ungranted):
+        return ""
+    what = f"correction {plan.correction - 1}" if plan.correction > 1 else "first release"
+    return f"a correction follows what it corrects, and the {what} is not out; run: plumb release"
+
+
+def _unknown_quarters(job: Job) -> dict[str, str]:
+    """Corrections of quarters that are not closed, or of which the calendar holds nothing."""
+    closed = {b.start for b in question(job).blocks if b.closed}
+    return {
+        f"{c.measure} of quarter-{c.quarter}, a correction": "the quarter is not closed yet, or not in the calendar"
+        for c in job.config.privacy.corrections
+        if c.quarter not in closed
+    }
 
 
 def _in_order(held: Held) -> tuple[Release, ...]:
@@ -90,7 +151,8 @@ def advance_release(job: Job, *, build: bool) -> Outcome:
     if job.workspace.ledger.exists():
         verify_ledger(ledger_paths(job))
     held = published(job)
-    plans, older = plans_of(job, held)
+    want = wanted(job, held)
+    plans = want.plans
     if not plans and not held:
         reason = "no quarter is closed yet; plumb run --as-of DATE also releases the open one"
         return _done(job, Outcome(NAME, "skipped", reason, None, made=False))
@@ -101,8 +163,9 @@ def advance_release(job: Job, *, build: bool) -> Outcome:
     if build:
         _publish(job, plans, bool(missing))
         held = published(job)
-    job.releases = _in_order(held)
-    return _done(job, _record(job, older, begun, made=bool(missing)))
+    job.published = _in_order(held)
+    job.releases = current(job.published)
+    return _done(job, _record(job, want, begun, made=bool(missing)))
 
 
 def _done(job: Job, outcome: Outcome) -> Outcome:
@@ -137,18 +200,20 @@ def _move(report: Report, done: int, total: int) -> None:
     report(done / max(total, 1), None)
 
 
-def _record(job: Job, older: list[str], begun: datetime, made: bool) -> Outcome:
+def _record(job: Job, want: Wanted, begun: datetime, made: bool) -> Outcome:
     """The step's artifact: which releases there are, with their hashes. It costs nothing to write it again."""
-    hashes = {r.release_id: str(r.metadata["file_hash"]) for r in job.releases}
-    key = digest_of({"releases": hashes, "older": older})[:32]
+    hashes = {r.release_id: str(r.metadata["file_hash"]) for r in job.published}
+    facts = {"older_question": list(want.older)} | ({"left_out": dict(want.left_out)} if want.left_out else {})
+    key = digest_of({"releases": hashes} | facts)[:32]
     artifact = find(job.workspace.runs, NAME, key)
     if artifact is None:
         draft = Draft(job.workspace.runs, NAME, key, started_at=begun)
         draft.path("releases.json").write_text(json.dumps(hashes, indent=1), encoding="utf-8")
         people = {k: v for k, v in job.input_hashes.items() if k.split(":")[0] in PEOPLE}
-        artifact = draft.commit(job.run_id, people, {"older_question": older})
+        artifact = draft.commit(job.run_id, people, facts)
         made = True
-    return Outcome(NAME, "done", "", artifact, made=made)
+    why = "; ".join(f"not released: {subject} ({reason})" for subject, reason in want.left_out.items())
+    return Outcome(NAME, "done", why, artifact, made=made)
 
 
 def spent_nano(job: Job) -> int:

@@ -168,6 +168,18 @@ def read_controls(root: Path, config: Config) -> Controls | None:
     return Controls(rows, names, population, weekly, first, last, table.files)
 
 
+def _known_test_channels(table: TextTable, kind: pd.Series, channel: pd.Series, channels: Sequence[str]) -> None:
+    """Raises InputError for an undeclared channel; a geo test may name several, joined by ';'."""
+    parts = channel.map(lambda text: [part.strip() for part in str(text).split(";")])
+    undeclared = parts.map(lambda names: any(name not in channels for name in names))
+    shown = ", ".join(list(channels)[:12]) + (", ..." if len(channels) > 12 else "")
+    fix = "mend the name or declare it as [channels.NAME] in plumb.toml"
+    table.fail(undeclared, "channel", f"it is not declared (declared: {shown}); {fix}")
+    many = parts.map(len) > 1
+    table.fail(many & (kind == "user"), "channel", "a user test takes away one channel; name one")
+    table.fail(parts.map(lambda names: len(set(names)) < len(names)), "channel", "name every channel once")
+
+
 def read_experiments(
     root: Path, config: Config, geos: Sequence[str], channels: Sequence[str]
 ) -> tuple[tuple[Experiment, ...], tuple[Path, ...]]:
@@ -178,7 +190,7 @@ def read_experiments(
     table = read_input(root, section, "experiments")
     name, kind, channel = words(table, "experiment"), words(table, "kind"), words(table, "channel")
     table.fail(~kind.isin(["geo", "user"]), "kind", "write 'geo' or 'user'")
-    known(table, "channel", channels, "mend the name or declare it as [channels.NAME] in plumb.toml")
+    _known_test_channels(table, kind, channel, channels)
     table.fail(name.duplicated(), "experiment", "the name stands on an earlier row too; keep one row per experiment")
     start, end = dates(table, "start"), dates(table, "end")
     table.fail(end < start, "end", "the test ends before it starts; swap start and end")

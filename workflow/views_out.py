@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from contracts.panel import Panel
-from contracts.release import NANO, Release
+from contracts.release import NANO, Release, current
 from contracts.tables import BY_NAME
 from privacy.room import consistent
 from workflow.artifacts import Artifact, all_of
@@ -51,20 +51,24 @@ def kpi_view(releases: Sequence[Release], min_cohort: int, artifact: Artifact) -
 
 
 def levels_view(releases: Sequence[Release], artifact: Artifact) -> pd.DataFrame:
-    """v_levels: levels as released and, for weekly cells, as least squares makes them agree."""
+    """v_levels: levels as released and, for weekly cells, as least squares makes them agree with kpi."""
     kpi = {r.block: r for r in releases if r.measure == "kpi"}
+    columns = ["metric", "level", "area", "week", "value", "variance"]
     frames = []
     for levels in (r for r in releases if r.measure == "levels"):
         ids = levels.release_id
         whole = levels.table[levels.table["level"] == "quarter"]
-        parts = [whole[["metric", "level", "area", "week", "value", "variance"]]]
-        if levels.block in kpi:
+        parts = [whole[columns]]
+        if levels.block in kpi and (kpi[levels.block].correction > 0) == (levels.correction > 0):
             parts.insert(0, consistent(kpi[levels.block], levels))
             ids = f"{kpi[levels.block].release_id};{ids}"
+        else:  # only one of the two was corrected: they tell of different rows, so nothing is made to agree
+            parts.insert(0, levels.table[levels.table["level"] != "quarter"][columns])
         frames.append(pd.concat(parts, ignore_index=True).assign(block=levels.block, release_id=ids))
     if not frames:
         return pd.DataFrame(columns=list(BY_NAME["v_levels"].names))
-    rows = pd.concat(frames, ignore_index=True)
+    columns = ["block", "release_id", *columns, "consistent", "consistent_variance"]
+    rows = pd.concat(frames, ignore_index=True).reindex(columns=columns)
     rows["evidence_ids"] = rows["release_id"]
     out = stamp(rows, run_id=artifact.run_id, release_id="", model_version="", as_of=artifact.finished_at.isoformat())
     out["release_id"] = rows["release_id"]
@@ -182,26 +186,61 @@ def diagnostics_checks(releases: Sequence[Release]) -> pd.DataFrame:
             str(m): (float(v), float(x))
             for m, v, x in zip(noisy["metric"], noisy["value"], noisy["variance"], strict=True)
         }
-        people = figures.get("people", (0.0, 0.0))[0]
         for metric, (value, variance) in figures.items():
             text = f"{metric}: {value:.0f} (noise sd {variance**0.5:.0f})"
-            if metric in ("consenting", "invalid_people") and people > 0:
-                text += f", about {min(max(value / people, 0.0), 1.0):.0%} of people"
             rows.append(_check(f"diagnostics {metric}", release.block, "pass", value, None, text))
+        rows += [_share(release.block, figures, *share) for share in SHARES]
     return _checks(rows)
 
 
+def scale_back_check(panel: Panel) -> pd.DataFrame:
+    """One row of v_checks: the factor by which estimates are scaled for what the bounds clipped, never silent."""
+    mean, sd = panel.scale_back
+    text = (
+        f"estimates are scaled by {mean:.3f} (sd {sd:.3f}, drawn with each) for what the bounds clipped: the released "
+        "clipped mass, spread evenly by assumption (docs/decisions/0043)"
+        if sd > 0
+        else "nothing is scaled back: no clipped mass is released, or the noise hides the total"
+    )
+    return _checks([_check("scaled back for clipping", panel.kpi_name, "pass", mean, None, text)])
+
+
+# name, part, whole: noisy shares of people
+SHARES = (("consent rate", "consenting", "people"), ("invalid share", "invalid_people", "consenting"))
+
+
+def _share(block: str, figures: Mapping[str, tuple[float, float]], name: str, part: str, whole: str) -> dict[str, Any]:
+    """A noisy share with the sd that its two noises give it; no value where the noise hides the whole (under 3 sd).
+
+    Neither clipped to [0, 1] nor rounded. Delta method: Var = (Var part + share² Var whole) ÷ whole².
+    """
+    (some, v), (of, w) = figures.get(part, (0.0, 0.0)), figures.get(whole, (0.0, 0.0))
+    if not of > 3 * w**0.5 > 0:
+        text = f"{name}: not told, the noise hides how many people there are"
+        return _check(f"diagnostics {name}", block, "pass", None, None, text)
+    share = some / of
+    sd = (v + share**2 * w) ** 0.5 / of
+    text = f"{name}: {share:.1%} of {whole} (noise sd {sd:.1%})"
+    return _check(f"diagnostics {name}", block, "pass", share, None, text)
+
+
 def releases_view(releases: Sequence[Release], run_id: str) -> pd.DataFrame:
-    """v_releases: one row per release and bounded vector."""
-    rows = []
+    """v_releases: one row per release and bounded vector; those that a correction replaced name it."""
+    rows, read = [], {(r.measure, r.block): r.release_id for r in current(releases) if r.correction}
     for r in releases:
-        start = min(pd.to_datetime(r.table["week"]).dt.date) if "week" in r.table else r.block_start
+        weeks = r.table["week"].dropna().tolist() if "week" in r.table else []  # a cell of a whole quarter has none
+        start = min(weeks, default=r.block_start)
         published = pd.Timestamp(str(r.metadata["published_at"])).tz_localize(None)
         for v in r.vectors:
             rows.append({
                 "run_id": run_id, "release_id": r.release_id, "measure": r.measure, "block": r.block,
                 "period_start": start, "period_end": r.block_end, "vector": v.name, "rho": v.nano_rho / NANO,
                 "epsilon": r.epsilon, "delta": r.delta, "l2_bound": v.l2_bound, "sigma": v.sigma,
-                "published_at": published, "hash": r.metadata["file_hash"],
+                "published_at": published, "hash": r.metadata["file_hash"], "correction": r.correction,
+                "superseded_by": _other(read.get((r.measure, r.block), ""), r.release_id),
             })  # fmt: skip
     return pd.DataFrame(rows, columns=list(BY_NAME["v_releases"].names))
+
+
+def _other(newest: str, own: str) -> str:
+    return "" if newest == own else newest

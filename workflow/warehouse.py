@@ -13,19 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
-import numpy as np
 import pandas as pd
 
+from app.draws import DRAW_TYPES, PERIOD_KEY, RECENT_TYPES, RESPONSE_KEY, Period, to_tables
 from app.saved.duck import copy_out, write_table, write_view
 from app.saved.files import swap_files, sync_file, sync_folder
-from contracts.response import SteadyResponse
+from contracts.surface import DynamicResponse
 from contracts.tables import BY_NAME, VIEWS
 
-RESPONSE_TYPES = {
-    "channel": "VARCHAR", "geo": "VARCHAR", "draw": "INTEGER", "weight": "DOUBLE", "amplitude": "DOUBLE",
-    "half_saturation": "DOUBLE", "slope": "DOUBLE", "unit": "DOUBLE", "current_spend": "DOUBLE",
-    "observed_max": "DOUBLE",
-}  # fmt: skip
 META_TYPES = {"key": "VARCHAR", "value": "VARCHAR"}
 PUBLISHED = "published"
 
@@ -38,8 +33,9 @@ class Content:
     """
 
     views: Mapping[str, pd.DataFrame]
-    response: pd.DataFrame | None
-    meta: Mapping[str, str]
+    response: DynamicResponse | None
+    meta: dict[str, str]
+    period: Period | None = None  # that plans are for
 
 
 def stamp(
@@ -60,32 +56,6 @@ def stamp(
     return out
 
 
-def response_rows(response: SteadyResponse) -> pd.DataFrame:
-    """Rows of `response_draws`, one per draw, geo and channel."""
-    draws, geos, channels = response.amplitude.shape
-    index = pd.MultiIndex.from_product(
-        [range(draws), response.geos, response.channels], names=["draw", "geo", "channel"]
-    )
-    cube = (draws, geos, channels)
-
-    def spread(values: np.ndarray, axes: str) -> np.ndarray:
-        array = values
-        for position, axis in enumerate("dgc"):
-            if axis not in axes:
-                array = np.expand_dims(array, position)
-        return np.broadcast_to(array, cube).ravel()
-
-    rows = pd.DataFrame(index=index).reset_index()
-    rows["weight"] = spread(response.weights, "d")
-    rows["amplitude"] = spread(response.amplitude, "dgc")
-    rows["half_saturation"] = spread(response.half_saturation, "dc")
-    rows["slope"] = spread(response.slope, "dc")
-    rows["unit"] = spread(response.unit, "gc")
-    rows["current_spend"] = spread(response.current_spend, "gc")
-    rows["observed_max"] = spread(response.observed_max, "c")
-    return rows[list(RESPONSE_TYPES)]
-
-
 def build(path: Path, tables: Path, content: Content) -> None:
     """Writes the warehouse and its Parquet copies. Raises PlumblineError when a frame breaks the contract.
 
@@ -100,13 +70,10 @@ def build(path: Path, tables: Path, content: Content) -> None:
         with duckdb.connect(str(fresh)) as connection:
             for view in VIEWS:
                 write_view(connection, view, content.views.get(view.name))
-            empty = pd.DataFrame(columns=list(RESPONSE_TYPES))
-            write_table(
-                connection, "response_draws", RESPONSE_TYPES, empty if content.response is None else content.response
-            )
-            meta = pd.DataFrame(sorted(content.meta.items()), columns=["key", "value"])
+            facts = _write_response(connection, content)
+            meta = pd.DataFrame(sorted((content.meta | facts).items()), columns=["key", "value"])
             write_table(connection, "meta", META_TYPES, meta)
-            for name in (*(v.name for v in VIEWS), "response_draws", "meta"):
+            for name in (*(v.name for v in VIEWS), "response_draws", "response_recent", "meta"):
                 copy_out(connection, name, copies)
             connection.execute("CHECKPOINT")
         sync_file(fresh)
@@ -116,6 +83,18 @@ def build(path: Path, tables: Path, content: Content) -> None:
     finally:
         fresh.unlink(missing_ok=True)
         shutil.rmtree(copies, ignore_errors=True)
+
+
+def _write_response(connection: duckdb.DuckDBPyConnection, content: Content) -> dict[str, str]:
+    """Writes the tables of the response, empty ones where there is none; returns what `meta` says of it."""
+    tables = None if content.response is None else to_tables(content.response)
+    frames = {"response_draws": DRAW_TYPES, "response_recent": RECENT_TYPES}
+    parts = (None, None) if tables is None else (tables.draws, tables.recent)
+    for (name, types), frame in zip(frames.items(), parts, strict=True):
+        write_table(connection, name, types, pd.DataFrame(columns=list(types)) if frame is None else frame)
+    if tables is None:
+        return {}
+    return {RESPONSE_KEY: tables.facts} | ({PERIOD_KEY: content.period.to_json()} if content.period else {})
 
 
 def read_view(path: Path, name: str) -> pd.DataFrame:

@@ -10,7 +10,7 @@ import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from contracts.errors import WorkspaceError
@@ -122,13 +122,39 @@ CREATE UNIQUE INDEX one_token_name ON tokens (name) WHERE revoked_at IS NULL;
 {_append_only("comments", "approvals")}
 """
 
+_PLANS = f"""
+ALTER TABLE scenario_channels ADD COLUMN within REAL;
+ALTER TABLE scenario_channels ADD COLUMN beyond REAL;
+ALTER TABLE scenario_channels ADD COLUMN carried_in REAL;
+ALTER TABLE scenario_channels ADD COLUMN extrapolated INTEGER CHECK (extrapolated IN (0, 1));
+ALTER TABLE scenario_versions ADD COLUMN locked TEXT NOT NULL DEFAULT '[]';
+CREATE TABLE plans_of_record (
+    id TEXT PRIMARY KEY,
+    scenario_id TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    reason TEXT NOT NULL CHECK (length(reason) >= 1),
+    author TEXT NOT NULL CHECK (length(author) >= 1),
+    set_at TEXT NOT NULL,
+    FOREIGN KEY (scenario_id, version) REFERENCES scenario_versions (scenario_id, version)
+) STRICT;
+{_append_only("plans_of_record")}
+"""
+
+_EXPIRY = "ALTER TABLE tokens ADD COLUMN expires_at TEXT;"
+
 # Script n brings a file of schema version n to version n + 1. A script that has been shipped is never edited.
-MIGRATIONS: tuple[str, ...] = (_SCENARIOS, _REMARKS)
+MIGRATIONS: tuple[str, ...] = (_SCENARIOS, _REMARKS, _EXPIRY, _PLANS)
 
 
 def utc_now() -> str:
     """The clock as it is stored: ISO 8601, UTC, milliseconds, no zone written."""
     return datetime.now(UTC).replace(tzinfo=None).isoformat(sep=" ", timespec="milliseconds")
+
+
+def utc_after(days: int) -> str:
+    """`days` from now, as `utc_now` writes it."""
+    then = datetime.now(UTC).replace(tzinfo=None) + timedelta(days=days)
+    return then.isoformat(sep=" ", timespec="milliseconds")
 
 
 @contextmanager

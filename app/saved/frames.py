@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from app.saved import database, remarks, scenarios
-from app.saved.remarks import Approval, Comment
+from app.saved.remarks import Approval, Comment, OfRecord
 from app.saved.scenarios import Saved
 from contracts.tables import BY_NAME
 
@@ -29,13 +29,16 @@ class State:
     scenarios: tuple[Saved, ...] = ()
     comments: tuple[Comment, ...] = ()
     approvals: tuple[Approval, ...] = ()
+    of_record: OfRecord | None = None
     digest: str = ""  # changes with every save; '' when nothing is saved
 
 
 def read_state(path: Path) -> State:
     """What `state.sqlite` holds; nothing when there is no such file. Raises WorkspaceError when it is not readable."""
     with database.reading(path) as con:
-        return State(scenarios.every(con), remarks.comments(con), remarks.approvals(con), _digest(con))
+        return State(
+            scenarios.every(con), remarks.comments(con), remarks.approvals(con), remarks.of_record(con), _digest(con)
+        )
 
 
 def saved_digest(path: Path) -> str:
@@ -52,6 +55,7 @@ def _digest(con: sqlite3.Connection) -> str:
             "SELECT id, version, updated_at FROM scenarios WHERE status = 'saved' ORDER BY id",
             "SELECT id FROM comments ORDER BY id",
             "SELECT id FROM approvals ORDER BY id",
+            "SELECT id FROM plans_of_record ORDER BY id",
         )
     ]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest() if any(parts) else ""
@@ -59,7 +63,7 @@ def _digest(con: sqlite3.Connection) -> str:
 
 def views(state: State, current_response: str) -> dict[str, pd.DataFrame]:
     """Rows of STATE_VIEWS, those of saved scenarios only. `current_response` names the draws that the file holds."""
-    channels = [_channels(s, current_response) for s in state.scenarios]
+    channels = [_channels(s, current_response, state.of_record) for s in state.scenarios]
     cells = [_stamped(s, s.pricing.cells) for s in state.scenarios]
     comments = [
         {"comment_id": c.id, "subject_kind": c.subject_kind, "subject_id": c.subject_id, "author": c.author,
@@ -85,16 +89,19 @@ def with_saved(job: Mapping[str, pd.DataFrame], saved: Mapping[str, pd.DataFrame
     for name in SAVED_VIEWS:
         own = job.get(name, pd.DataFrame())
         marks: dict[str, Any] = {"scenario_id": "", "version": 0, "author": "", "note": "", "outdated": False}
+        marks |= {"locked": False, "of_record": False}
         held = {key: value for key, value in marks.items() if key in BY_NAME[name].names}
         out[name] = _joined(name, [own.assign(**held), saved[name]])
     return out | {name: saved[name] for name in STATE_VIEWS if name not in SAVED_VIEWS}
 
 
-def _channels(saved: Saved, current_response: str) -> pd.DataFrame:
+def _channels(saved: Saved, current_response: str, record: OfRecord | None) -> pd.DataFrame:
     frame = _stamped(saved, saved.pricing.channels)
     frame["period_start"], frame["period_end"] = saved.pricing.period_start, saved.pricing.period_end
     frame["author"], frame["note"] = saved.author, saved.note
     frame["outdated"] = saved.pricing.response_id != current_response
+    frame["locked"] = frame["channel"].isin(saved.locked)
+    frame["of_record"] = record is not None and (record.scenario_id, record.version) == (saved.id, saved.version)
     return frame
 
 

@@ -9,29 +9,29 @@ import shutil
 from pathlib import Path
 
 import duckdb
-import pandas as pd
 
+from app.draws import Tables, from_tables, response_id
 from app.saved import duck, files
 from app.saved.frames import DIGEST_KEY, SAVED_VIEWS, STATE_VIEWS, State, read_state, views, with_saved
-from app.saved.pricing import response_id
-from app.store import DRAW_COLUMNS, response
+from app.store import draw_tables, opened
 from contracts.errors import WorkspaceError
 from contracts.tables import BY_NAME
 
 
 def published_digest(warehouse: Path) -> str:
     """Which saves a warehouse file holds ('' for none). Raises WorkspaceError when it cannot be read."""
-    try:
-        with duckdb.connect(str(warehouse), read_only=True) as con:
+    with opened(warehouse) as (con, _):
+        try:
             row = con.execute("SELECT value FROM meta WHERE key = ?", [DIGEST_KEY]).fetchone()
-    except duckdb.Error as error:
-        raise WorkspaceError(f"{warehouse} is not a readable warehouse; run `plumb run` again.") from error
+        except duckdb.Error as error:
+            raise WorkspaceError(f"{warehouse} is not a readable warehouse; run `plumb run` again.") from error
     return "" if row is None else str(row[0] or "")
 
 
-def current_response_id(draws: pd.DataFrame) -> str:
-    """Name of the draws in rows of `response_draws`; '' when there are none."""
-    return "" if draws.empty else response_id(response(draws))
+def current_response_id(tables: Tables, period: str) -> str:
+    """Name of the draws in a file's tables and of its planning assumptions; '' when there are none."""
+    response = from_tables(tables)
+    return "" if response is None else response_id(response, period)
 
 
 def publish(warehouse: Path, patience: float | None = None) -> bool:
@@ -78,9 +78,8 @@ def _wipe(fresh: Path, copies: Path) -> None:
 
 def _replace_tables(path: Path, copies: Path, state: State) -> None:
     with duckdb.connect(str(path)) as con:
-        draws = con.execute(f"SELECT {', '.join(DRAW_COLUMNS)} FROM response_draws").df()
         job = {name: con.execute(f"SELECT * FROM {name} WHERE scenario_id = ''").df() for name in SAVED_VIEWS}
-        content = with_saved(job, views(state, current_response_id(draws)))
+        content = with_saved(job, views(state, current_response_id(*draw_tables(con))))
         for name in STATE_VIEWS:
             duck.write_view(con, BY_NAME[name], content[name])
             duck.copy_out(con, name, copies)

@@ -12,15 +12,16 @@ import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from app.saved.database import utc_now
-from app.saved.scenarios import MAX_NAME, clean_author, clean_text
+from app.access import PERMISSIONS
+from app.saved.database import utc_after, utc_now
+from app.saved.scenarios import MAX_NAME, StaleVersion, clean_author, clean_text
 from contracts.errors import ContractError
 
 SUBJECTS = ("scenario", "channel", "experiment", "run")
 DECISIONS = ("approved", "rejected")
-SCOPES = ("read", "write")
 SECRET_BYTES = 32
 PREFIX = "plumb_"
+MAX_DAYS = 3_650
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +50,25 @@ class Approval:
 
 
 @dataclass(frozen=True, slots=True)
+class OfRecord:
+    """Which version of which scenario the money follows since when."""
+
+    id: str
+    scenario_id: str
+    version: int
+    reason: str
+    author: str
+    set_at: str  # UTC
+
+
+@dataclass(frozen=True, slots=True)
 class Token:
     """A key to the figures for a program. The secret itself is nowhere."""
 
     name: str
     scopes: tuple[str, ...]
     created_at: str  # UTC
+    expires_at: str | None  # UTC
     revoked_at: str | None  # UTC
 
 
@@ -96,7 +110,7 @@ def decide(
     if head is None:
         raise ContractError(f"there is no saved scenario {scenario_id!r} to decide on; nothing was saved.")
     if head["version"] != version:
-        raise ContractError(
+        raise StaleVersion(
             f"scenario {head['name']!r} was changed meanwhile (version {head['version']}, you saw {version}); "
             "read the new version and decide again. Nothing was saved."
         )
@@ -114,30 +128,66 @@ def approvals(con: sqlite3.Connection, scenario_id: str | None = None) -> tuple[
     return tuple(Approval(**dict(row)) for row in con.execute(sql, {"id": scenario_id}))
 
 
-def create_token(con: sqlite3.Connection, name: str, scopes: Iterable[str]) -> tuple[Token, str]:
-    """A new token and its secret, which cannot be shown again.
+def record(con: sqlite3.Connection, scenario_id: str, version: int, reason: str, author: str) -> OfRecord:
+    """Makes the newest version of a scenario the plan of record; the earlier one stays in the file.
 
-    Raises ContractError for a bad or used name and for scopes that are none or unknown.
+    Raises ContractError unless the last decision on that version was a yes.
     """
+    reason = clean_text(reason, "the reason")
+    head = con.execute("SELECT * FROM scenarios WHERE id = ? AND status = 'saved'", (scenario_id,)).fetchone()
+    if head is None:
+        raise ContractError(f"there is no saved scenario {scenario_id!r}; nothing was saved.")
+    said = [a for a in approvals(con, scenario_id) if a.version == version]
+    if head["version"] != version or not said or said[-1].decision != "approved":
+        raise ContractError(
+            f"version {version} of scenario {head['name']!r} is not approved, or not the newest ({head['version']}); "
+            "only an approved plan can be the plan of record. Nothing was saved."
+        )
+    new = OfRecord(_id("pr"), scenario_id, version, reason, clean_author(author), utc_now())
+    con.execute(
+        "INSERT INTO plans_of_record VALUES (?, ?, ?, ?, ?, ?)",
+        (new.id, scenario_id, version, reason, new.author, new.set_at),
+    )
+    return new
+
+
+def of_record(con: sqlite3.Connection) -> OfRecord | None:
+    """The plan of record now; None before there was one."""
+    row = con.execute("SELECT * FROM plans_of_record ORDER BY rowid DESC LIMIT 1").fetchone()
+    return None if row is None else OfRecord(**dict(row))
+
+
+def create_token(
+    con: sqlite3.Connection, name: str, scopes: Iterable[str], days: int | None = None
+) -> tuple[Token, str]:
+    """A new token, which lives `days` (None: until it is revoked), and its secret, which cannot be shown again.
+
+    Raises ContractError for a bad or used name, for scopes that are none or unknown, and for a life of no days.
+    """
+    if days is not None and not 1 <= days <= MAX_DAYS:
+        raise ContractError(f"a token lives from 1 to {MAX_DAYS} days; got {days}.")
     name, wanted = clean_text(name, "a token's name", most=MAX_NAME), tuple(dict.fromkeys(scopes))
     if not wanted:
-        raise ContractError(f"a token needs at least one scope of {', '.join(SCOPES)}.")
+        raise ContractError(f"a token needs at least one scope of {', '.join(PERMISSIONS)}.")
     for scope in wanted:
-        _refuse_unknown("a scope", scope, SCOPES)
+        _refuse_unknown("a scope", scope, PERMISSIONS)
     if con.execute("SELECT 1 FROM tokens WHERE name = ? AND revoked_at IS NULL", (name,)).fetchone():
         raise ContractError(f"there is a token {name!r} already; revoke it or choose another name.")
     secret = PREFIX + secrets.token_urlsafe(SECRET_BYTES)
-    token = Token(name, wanted, utc_now(), None)
+    token = Token(name, wanted, utc_now(), None if days is None else utc_after(days), None)
     con.execute(
-        "INSERT INTO tokens VALUES (?, ?, ?, ?, ?, NULL)",
-        (_id("to"), name, _hash(secret), " ".join(wanted), token.created_at),
+        "INSERT INTO tokens (id, name, hash, scopes, created_at, expires_at) VALUES (?, ?, ?, ?, ?, ?)",
+        (_id("to"), name, _hash(secret), " ".join(wanted), token.created_at, token.expires_at),
     )
     return token, secret
 
 
 def find_token(con: sqlite3.Connection, secret: str) -> Token | None:
-    """The token of a secret; None when it is unknown or revoked. Looked up by hash, so no secret is compared."""
-    row = con.execute("SELECT * FROM tokens WHERE hash = ? AND revoked_at IS NULL", (_hash(secret),)).fetchone()
+    """The token of a secret; None when it is unknown, expired or revoked. Found by its hash: no secret is compared."""
+    row = con.execute(
+        "SELECT * FROM tokens WHERE hash = ? AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > ?)",
+        (_hash(secret), utc_now()),
+    ).fetchone()
     return None if row is None else _token(row)
 
 
@@ -154,7 +204,7 @@ def revoke_token(con: sqlite3.Connection, name: str) -> None:
 
 
 def _token(row: sqlite3.Row) -> Token:
-    return Token(row["name"], tuple(row["scopes"].split()), row["created_at"], row["revoked_at"])
+    return Token(row["name"], tuple(row["scopes"].split()), row["created_at"], row["expires_at"], row["revoked_at"])
 
 
 def _hash(secret: str) -> str:

@@ -6,6 +6,7 @@ answer says who changed it (optimistic concurrency).
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import unicodedata
 import uuid
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from app.saved.database import utc_now
@@ -22,16 +24,22 @@ from contracts.intervals import INTERVAL
 from planning.scenarios import CURRENT, RECOMMENDED
 
 MAX_NAME, MAX_AUTHOR, MAX_TEXT = 80, 80, 4_000  # characters
+CENT_PER_PERIOD = 0.01  # a locked channel may move by rounding only
 RESERVED = frozenset((CURRENT, RECOMMENDED))  # names of the job's own scenarios
-CHANNEL_FIELDS = ("channel", "spend", "spend_change", *INTERVAL)
+CHANNEL_FIELDS = ("channel", "spend", "spend_change", *INTERVAL, "within", "beyond", "carried_in", "extrapolated")
 CELL_FIELDS = ("channel", "period_start", "period_end", "geo", "spend", *INTERVAL)
+FIGURES = ("spend", "spend_change", *INTERVAL, "within", "beyond", "carried_in")
 _PRICING_FIELDS = (
     "currency", "kpi", "period_days", "period_start", "period_end", "run_id", "release_id", "model_version",
     "evidence_ids", "response_id", "priced_at", "budget",
 )  # fmt: skip
 _VERSION_FIELDS = (
-    "scenario_id", "version", "name", "note", "author", "status", "saved_at", *_PRICING_FIELDS, *INTERVAL,
+    "scenario_id", "version", "name", "note", "author", "status", "saved_at", "locked", *_PRICING_FIELDS, *INTERVAL,
 )  # fmt: skip
+
+
+class StaleVersion(ContractError):
+    """Somebody else made a newer version of the scenario meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +87,7 @@ class Saved:
     saved_at: str  # UTC
     created_at: str  # UTC, of version 1
     pricing: Pricing
+    locked: tuple[str, ...] = ()  # channels that may not be moved
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,8 +125,30 @@ def save(con: sqlite3.Connection, scenario_id: str, seen: int, author: str, note
     """A new version with another plan. Raises ContractError when `seen` is stale, or money or KPI of another kind."""
     old = _newest(con, scenario_id, seen)
     refuse_other_units(old, pricing.currency, pricing.kpi)
+    for channel in old.locked:
+        if abs(old.pricing.plan.get(channel, 0.0) - pricing.plan.get(channel, 0.0)) > CENT_PER_PERIOD:
+            raise ContractError(f"channel {channel!r} of scenario {old.name!r} is locked; unlock it first.")
     note = clean_text(note, "the note", needed=False)
     return _add_version(con, old, author=clean_author(author), note=note, pricing=pricing)
+
+
+def lock(con: sqlite3.Connection, scenario_id: str, seen: int, author: str, channels: Sequence[str]) -> Saved:
+    """The same plan with these channels locked and no others. Raises ContractError for a channel that it lacks."""
+    old = _newest(con, scenario_id, seen)
+    if unknown := [c for c in channels if c not in old.pricing.plan]:
+        known = ", ".join(old.pricing.plan)
+        raise ContractError(f"scenario {old.name!r} has no channel {unknown[0]!r} to lock; it has {known}.")
+    return _add_version(con, old, author=clean_author(author), locked=tuple(dict.fromkeys(channels)))
+
+
+def by_name(con: sqlite3.Connection, name: str) -> Saved:
+    """The newest version of the scenario of that name (or id). Raises ContractError that names the ones there are."""
+    rows = con.execute("SELECT id, name, name_key FROM scenarios WHERE status = 'saved' ORDER BY name_key").fetchall()
+    for row in rows:
+        if name == row["id"] or _key(name.strip()) == row["name_key"]:
+            return get(con, str(row["id"]))
+    known = ", ".join(repr(r["name"]) for r in rows) or "none"
+    raise ContractError(f"there is no saved scenario {name!r}; there are {known}.")
 
 
 def rename(con: sqlite3.Connection, scenario_id: str, seen: int, author: str, name: str) -> Saved:
@@ -161,6 +192,7 @@ def get(con: sqlite3.Connection, scenario_id: str, version: int | None = None) -
     return Saved(
         id=scenario_id, version=row["version"], name=row["name"], note=row["note"], author=row["author"],
         status=row["status"], saved_at=row["saved_at"], created_at=head["created_at"], pricing=pricing,
+        locked=tuple(json.loads(row["locked"])),
     )  # fmt: skip
 
 
@@ -246,7 +278,7 @@ def _refuse_taken(con: sqlite3.Connection, name: str, but: str = "") -> None:
 def _newest(con: sqlite3.Connection, scenario_id: str, seen: int) -> Saved:
     saved = get(con, scenario_id)
     if saved.version != seen:
-        raise ContractError(
+        raise StaleVersion(
             f"scenario {saved.name!r} was changed meanwhile by {saved.author} (version {saved.version}, "
             f"you saw {seen}); look at the new version and try again. Nothing was saved."
         )
@@ -271,11 +303,13 @@ def _add_version(
     note: str | None = None,
     status: str = "saved",
     pricing: Pricing | None = None,
+    locked: tuple[str, ...] | None = None,
 ) -> Saved:
     now = utc_now()
     new = Saved(
         id=old.id, version=old.version + 1, name=name or old.name, note=old.note if note is None else note,
         author=author, status=status, saved_at=now, created_at=old.created_at, pricing=pricing or old.pricing,
+        locked=old.locked if locked is None else locked,
     )  # fmt: skip
     con.execute(
         "UPDATE scenarios SET name = ?, name_key = ?, status = ?, version = ?, updated_at = ? WHERE id = ?",
@@ -291,6 +325,7 @@ def _write_version(con: sqlite3.Connection, saved: Saved) -> None:
     row |= {name: getattr(pricing, name).isoformat() for name in ("period_start", "period_end")}
     row |= {"scenario_id": saved.id, "version": saved.version, "name": saved.name, "note": saved.note}
     row |= {"author": saved.author, "status": saved.status, "saved_at": saved.saved_at}
+    row |= {"locked": json.dumps(list(saved.locked))}
     row |= {name: float(pricing.total[name]) for name in INTERVAL}
     _insert(con, "scenario_versions", _VERSION_FIELDS, [tuple(row[name] for name in _VERSION_FIELDS)])
     key = (saved.id, saved.version)
@@ -309,7 +344,9 @@ def _plain(value: Any) -> Any:
         return value
     if isinstance(value, date):
         return value.isoformat()[:10]
-    return None if pd.isna(value) else float(value)
+    if pd.isna(value):
+        return None
+    return int(value) if isinstance(value, bool | np.bool_) else float(value)
 
 
 def _insert(con: sqlite3.Connection, table: str, fields: Sequence[str], rows: Iterable[tuple[Any, ...]]) -> None:
@@ -320,6 +357,8 @@ def _insert(con: sqlite3.Connection, table: str, fields: Sequence[str], rows: It
 def _frame(con: sqlite3.Connection, table: str, fields: Sequence[str], key: tuple[Any, ...]) -> pd.DataFrame:
     sql = f"SELECT {', '.join(fields)} FROM {table} WHERE scenario_id = ? AND version = ? ORDER BY rowid"
     frame = pd.DataFrame([tuple(r) for r in con.execute(sql, key)], columns=list(fields))
-    figures = [name for name in fields if name in ("spend", "spend_change", *INTERVAL)]
+    figures = [name for name in fields if name in FIGURES]
     frame[figures] = frame[figures].astype(float)
+    if "extrapolated" in frame:  # NULL where an older version priced it
+        frame["extrapolated"] = [None if value is None else bool(value) for value in frame["extrapolated"]]
     return frame

@@ -19,6 +19,7 @@ from app.views import common
 from app.views.keys import PLAN, TOTAL
 from app.wording import Units, listed
 from contracts.errors import UserError
+from planning.scenarios import last_day
 
 NAME, NOTE, AUTHOR, PICK = "saved_name", "saved_note", "saved_author", "saved_pick"
 RENAME, COMMENT = "saved_rename", "saved_comment"
@@ -36,7 +37,7 @@ def save_form(s: Snapshot, units: Units) -> None:
     st.subheader("Save this scenario")
     _say(FORM)
     try:
-        weeks = pricing.horizon(s)
+        here = pricing.surface(s)
     except UserError as error:
         st.info(common.plain(f"A scenario cannot be saved here: {error}"))
         return
@@ -62,7 +63,7 @@ def save_form(s: Snapshot, units: Units) -> None:
                 )  # fmt: skip
     st.caption(
         common.plain(
-            f"A saved scenario is this spend per {units.period}, held from {weeks.start} to {weeks.end}, with its "
+            f"A saved scenario is this spend per {units.period}, held from {here.start} to {last_day(here)}, with its "
             "outcome on the posterior draws now in use."
         )
     )
@@ -82,7 +83,7 @@ def saved_list(s: Snapshot) -> None:
     if not held:
         st.info("Nothing has been saved yet. Give the plan above a name and press “Save as new”.")
         return
-    fit = "" if s.response is None else pricing.response_id(s.response)
+    fit = pricing.fit_id(s)
     common.table(tables.saved(held, fit), "Saved scenarios with budget and outcome of all channels", first="medium")
     by_id = {entry.id: entry for entry in held}
     if st.session_state.get(PICK) not in by_id:

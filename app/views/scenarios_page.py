@@ -16,7 +16,8 @@ from app.views import common, saved_section
 from app.views.keys import NOTICE, PLAN, TOTAL
 from app.wording import Units, between, listed
 from contracts.errors import UserError
-from contracts.response import SteadyResponse
+from planning.scenarios import last_day
+from planning.surface import Surface
 
 SOURCE = "scenario_source"  # the channels that the plan is for, and their current spend
 BUDGET, WIDTH, HOLD = "scenario_budget", "scenario_guardrail", "scenario_hold"
@@ -24,9 +25,9 @@ BUDGET, WIDTH, HOLD = "scenario_budget", "scenario_guardrail", "scenario_hold"
 
 @dataclass(frozen=True, slots=True)
 class Desk:
-    """What the callbacks need: the response, the units and the bounds now in force."""
+    """What the callbacks need: what plans are priced on, the units and the bounds now in force."""
 
-    response: SteadyResponse
+    surface: Surface
     units: Units
     low: np.ndarray  # (C,), currency per period
     high: np.ndarray
@@ -34,7 +35,7 @@ class Desk:
     @property
     def locked(self) -> list[bool]:
         """Which channels the user has locked."""
-        return [bool(st.session_state.get(_lock(c))) for c in self.response.channels]
+        return [bool(st.session_state.get(_lock(c))) for c in self.surface.response.channels]
 
 
 def render() -> None:
@@ -42,7 +43,7 @@ def render() -> None:
     s = common.snapshot_or_stop()
     st.header("Scenarios")
     common.banners(s)
-    if s.response is None:
+    if s.surface is None:
         why = common.plain(figures.why_not(s, "fit", "fit_calibrated", "plan"))
         st.info(f"Scenarios need a published model, and there is none. {why or 'Run `plumb run`.'}")
         saved_section.saved_list(s)
@@ -50,10 +51,10 @@ def render() -> None:
         common.footer(figures.provenance(s.effects, s.kpi))
         return
     units = figures.units(s)
-    _open_plan(s, s.response)
-    desk = _settings(s.response, units)
+    _open_plan(s.surface)
+    desk = _settings(s.surface, units)
     _channels(desk)
-    outcome = scenario.compare(s.response, st.session_state[PLAN])
+    outcome = scenario.compare(s.surface, st.session_state[PLAN])
     _notices(desk, outcome)
     _outcome(s, outcome, units)
     saved_section.save_form(s, units)
@@ -66,10 +67,11 @@ def _lock(channel: str) -> str:
     return f"scenario_lock.{channel}"
 
 
-def _open_plan(s: Snapshot, response: SteadyResponse) -> None:
+def _open_plan(surface: Surface) -> None:
     """Starts from the address or the current split. A new fit keeps a plan that was moved, as long as the channels are
     the same."""
-    now, (channels, before) = scenario.current(response), st.session_state.get(SOURCE, ((), None))
+    response = surface.response
+    now, (channels, before) = scenario.current(surface), st.session_state.get(SOURCE, ((), None))
     st.session_state[SOURCE] = (response.channels, now)
     if channels == response.channels and not np.array_equal(st.session_state[PLAN], before):
         return
@@ -79,19 +81,19 @@ def _open_plan(s: Snapshot, response: SteadyResponse) -> None:
     st.session_state[TOTAL] = float(round(st.session_state[PLAN].sum(), 2))
 
 
-def _settings(response: SteadyResponse, units: Units) -> Desk:
+def _settings(surface: Surface, units: Units) -> Desk:
     budget, width, hold = st.columns([2, 2, 1.4], vertical_alignment="bottom")
     share = width.slider(
         "Guardrails: most that a channel may move from now",
         min_value=5, max_value=100, value=round(100 * scenario.GUARDRAIL), step=5,
         format="± %d %%", key=WIDTH, persist_state="session",
     )  # fmt: skip
-    low, high = scenario.guardrails(response, share / 100)
-    desk = Desk(response, units, low, high)
+    low, high = scenario.guardrails(surface, share / 100)
+    desk = Desk(surface, units, low, high)
     st.session_state[BUDGET] = st.session_state[TOTAL]  # a widget's own state does not outlive a change of page
     budget.number_input(
         f"Budget, {units.currency} per {units.period}",
-        min_value=0.0, step=_step(scenario.current(response).sum()), format="%.0f", key=BUDGET,
+        min_value=0.0, step=_step(scenario.current(surface).sum()), format="%.0f", key=BUDGET,
         on_change=_budget_moved, args=(desk,),
     )  # fmt: skip
     hold.toggle("Lock the total", key=HOLD, persist_state="session", help="Other unlocked channels give way.")
@@ -99,8 +101,8 @@ def _settings(response: SteadyResponse, units: Units) -> Desk:
 
 
 def _channels(desk: Desk) -> None:
-    plan, now = st.session_state[PLAN], scenario.current(desk.response)
-    for i, channel in enumerate(desk.response.channels):
+    plan, now = st.session_state[PLAN], scenario.current(desk.surface)
+    for i, channel in enumerate(desk.surface.response.channels):
         low, high = float(min(desk.low[i], plan[i])), float(max(desk.high[i], plan[i]))
         name, slide, number, lock = st.columns([1.1, 3, 1.6, 0.8], vertical_alignment="bottom")
         name.markdown(f"**{common.plain(channel)}**  \nnow {common.plain(desk.units.money(now[i]))}")
@@ -121,7 +123,7 @@ def _slider(
     desk: Desk, place: st.delta_generator.DeltaGenerator, i: int, low: float, high: float, locked: bool
 ) -> None:
     """Change in per cent of current spend; a channel without spend now can only be typed."""
-    channel, now = desk.response.channels[i], scenario.current(desk.response)[i]
+    channel, now = desk.surface.response.channels[i], scenario.current(desk.surface)[i]
     if now <= 0:
         place.caption(f"No spend now: type an amount up to {common.plain(desk.units.money(high))}.")
         return
@@ -145,7 +147,7 @@ def _buttons(desk: Desk) -> None:
 
 
 def _slider_moved(desk: Desk, i: int, key: str) -> None:
-    now = scenario.current(desk.response)[i]
+    now = scenario.current(desk.surface)[i]
     _move(desk, i, float(now * (1 + st.session_state[key] / 100)))
 
 
@@ -189,21 +191,21 @@ def _optimise(desk: Desk) -> None:
         st.session_state[NOTICE] = refusal
         return
     try:
-        st.session_state[PLAN] = optimise.best_spend(desk.response, budget, low, high)
+        st.session_state[PLAN] = optimise.best_spend(desk.surface, budget, low, high)
     except UserError as e:
         st.session_state[NOTICE] = str(e)
 
 
 def _reset(desk: Desk) -> None:
-    plan = scenario.current(desk.response)
+    plan = scenario.current(desk.surface)
     st.session_state[PLAN], st.session_state[TOTAL] = plan, float(plan.sum())
-    for channel in desk.response.channels:
+    for channel in desk.surface.response.channels:
         st.session_state[_lock(channel)] = False
     st.query_params.clear()
 
 
 def _share(desk: Desk) -> None:
-    st.query_params.from_dict(scenario.to_query(desk.response.channels, st.session_state[PLAN]))
+    st.query_params.from_dict(scenario.to_query(desk.surface.response.channels, st.session_state[PLAN]))
 
 
 def _notices(desk: Desk, outcome: Comparison) -> None:
@@ -217,12 +219,12 @@ def _notices(desk: Desk, outcome: Comparison) -> None:
             common.plain(f"The channels add up to {money(planned)}, not to the budget of {money(budget)}."),
             icon=":material/warning:",
         )
-    beyond = scenario.extrapolated(desk.response, outcome.rows["spend"].to_numpy())
+    beyond = scenario.extrapolated(desk.surface, outcome.rows["spend"].to_numpy())
     if beyond:
         st.warning(
             common.plain(
                 f"Outside observed spend: {listed(beyond)}. The curve there is an extrapolation (dashed); "
-                "its interval is likely too narrow."
+                "its interval is widened for that."
             ),
             icon=":material/warning:",
         )
@@ -258,20 +260,28 @@ def _outcome(s: Snapshot, outcome: Comparison, units: Units) -> None:
     else:
         right.info("Move a channel or press “Optimise the rest” to see what changes.")
     common.table(tables.plan(outcome.rows, units), "Spend and change of outcome per channel")
-    note = "Bars: outline now, filled scenario. Both are evaluated on the same posterior draws, at steady spend"
+    note = f"Bars: outline now, filled scenario. {_period(s.surface, units)}" if s.surface else ""
     common.footer(figures.provenance(figures.effect(s, "incremental_kpi")), note)
     common.download("Download scenario (CSV)", scenario.cells_csv(outcome, units), "scenario.csv")
 
 
+def _period(surface: Surface, units: Units) -> str:
+    return (
+        f"Both hold their spend from {surface.start} to {last_day(surface)}, on the same posterior draws; outcome per "
+        f"{units.period} of the plan, what it works afterwards included, what earlier spend still brings left out"
+    )
+
+
 def _curve(s: Snapshot, units: Units) -> None:
     names = sorted(set(s.curves["channel"]))
-    if not names or s.response is None:
+    if not names or s.surface is None:
         return
     st.subheader("Response curves")
     channel = st.selectbox("Channel", names, key="scenario_curve")
     rows = s.curves[s.curves["channel"] == channel]
-    at = s.response.channels.index(channel) if channel in s.response.channels else None
-    now = float(scenario.current(s.response)[at]) if at is not None else 0.0
+    known = s.surface.response.channels
+    at = known.index(channel) if channel in known else None
+    now = float(scenario.current(s.surface)[at]) if at is not None else 0.0
     planned = float(st.session_state[PLAN][at]) if at is not None else None
     chart = curve.response_curve(rows, channel, figures.channels(s), now, units, planned)
     st.altair_chart(chart, width="stretch", alt=curve.alt_text(rows, channel, now, units))

@@ -16,9 +16,14 @@ import duckdb
 import numpy as np
 import pandas as pd
 
+from app.draws import PERIOD_KEY, RESPONSE_KEY, Period, from_tables, surface_of, to_tables
+from app.draws import Tables as DrawTables
 from contracts.intervals import normal_interval, summarise
 from contracts.response import SteadyResponse
+from contracts.surface import DynamicResponse
 from contracts.tables import BY_NAME, VIEWS
+from planning.scenarios import evaluate_plan, today
+from planning.surface import Surface, held
 
 CHANNELS = ("retargeting", "search", "social", "tv", "video")
 GEOS = tuple(f"geo_{i:02d}" for i in range(12))
@@ -64,7 +69,7 @@ class Tables:
     """Rows per view; what is absent is written as an empty table."""
 
     rows: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
-    draws: pd.DataFrame | None = None
+    draws: DrawTables | None = None
     meta: dict[str, str] = field(default_factory=lambda: dict(META))
 
 
@@ -178,6 +183,7 @@ def _lift_rows(w: World) -> list[dict[str, Any]]:
             _stamp(f"exp-{name}")
             | {"experiment": name, "estimator": estimator, "kind": kind, "channel": channel, "arm": arm}
             | {"metric": "conversions", "p_value": 0.0001, "noise_variance_share": 0.08, "spend_delta": delta}
+            | {"p_value_family": float("nan"), "published": True}
             | {"iroas": effect / delta, "iroas_p05": ratio[0], "iroas_p95": ratio[1]}
             | window
             | figures
@@ -224,40 +230,38 @@ def _factor_rows(w: World, periods: tuple[tuple[date, date], ...]) -> list[dict[
 
 
 def _scenario_rows(w: World) -> list[dict[str, Any]]:
-    rows = []
-    now = w.response.current_spend
     moves = {"current": np.zeros(5), "best": np.array([-0.3, -0.2, 0.3, 0.06, 0.1])}
+    here, now = surface(), today(surface())
+    saved = {"scenario_id": "", "version": 0, "author": "", "note": "", "outdated": False}
+    rows = []
     for name, change in moves.items():
-        draws = w.response.evaluate(now * (1 + change)).sum(axis=1) * 13
-        spend = now.sum(axis=0) * (1 + change) * 13
-        for c, channel in enumerate(CHANNELS):
-            rows.append(
-                _stamp()
-                | {"scenario": name, "channel": channel, "spend": spend[c], "spend_change": change[c]}
-                | {"period_start": date(2026, 7, 6), "period_end": date(2026, 10, 4)}
-                | {"scenario_id": "", "version": 0, "author": "", "note": "", "outdated": False}
-                | summarise(draws[:, c])
-            )
+        done = evaluate_plan(here, held(here, now * (1 + change)), name)
+        rows += [_stamp() | saved | {"locked": False, "of_record": False} | r for r in done.channels.to_dict("records")]
     return rows
 
 
-def _draw_frame(r: SteadyResponse) -> pd.DataFrame:
-    d, g, c = r.amplitude.shape
-    at = np.indices((d, g, c)).reshape(3, -1)
-    return pd.DataFrame(
-        {
-            "channel": np.array(r.channels)[at[2]],
-            "geo": np.array(r.geos)[at[1]],
-            "draw": at[0].astype("int32"),
-            "weight": r.weights[at[0]],
-            "amplitude": r.amplitude[tuple(at)],
-            "half_saturation": r.half_saturation[at[0], at[2]],
-            "slope": r.slope[at[0], at[2]],
-            "unit": r.unit[at[1], at[2]],
-            "current_spend": r.current_spend[at[1], at[2]],
-            "observed_max": r.observed_max[at[2]],
-        }
-    )
+def dynamic() -> DynamicResponse:
+    """The world's response in time: what was spent in its last weeks is still in flight."""
+    w = world()
+    r, lags = w.response, 5
+    exposure = w.spend * r.unit[:, None, :]
+    draws, channels = r.half_saturation.shape
+    return DynamicResponse(
+        steady=r, retention=np.full((draws, channels), 0.4), delay=np.zeros((draws, channels)), lags=lags,
+        recent=exposure[:, -(lags - 1) :], observed=exposure.max(axis=1), population=np.ones(len(GEOS)),
+        last_period=WEEKS[-1], period_days=7, currency=META["currency"], kpi_name=META["kpi"], revenue_per_kpi=None,
+    )  # fmt: skip
+
+
+PERIOD = Period(WEEKS[-1] + timedelta(days=7), 13, {})
+
+
+@lru_cache(maxsize=1)
+def surface() -> Surface:
+    """What the explorer prices plans on in a file of this world."""
+    found = from_tables(to_tables(dynamic()))
+    assert found is not None
+    return surface_of(found, PERIOD.to_json())
 
 
 def _provenance() -> dict[str, list[dict[str, Any]]]:
@@ -265,12 +269,12 @@ def _provenance() -> dict[str, list[dict[str, Any]]]:
     releases = [
         {"run_id": EFFECT_RUN, "release_id": "rel-kpi-1", "measure": "kpi", "block": b, "vector": "conversions"}
         | {"period_start": s, "period_end": e, "rho": 0.1, "epsilon": 1.9, "delta": 1e-6, "l2_bound": 4.0}
-        | {"sigma": 12.0, "published_at": AS_OF, "hash": "9b1c" * 16}
+        | {"sigma": 12.0, "published_at": AS_OF, "hash": "9b1c" * 16, "correction": 0, "superseded_by": ""}
         for b, (s, e) in zip(blocks, QUARTERS, strict=True)
     ]
     charges = [
         {"release_id": f"rel-{m}-1", "measure": m, "block": b, "rho": rho, "block_spent": 0.18, "block_cap": 0.2}
-        | {"charged_at": AS_OF}
+        | {"charged_at": AS_OF, "paid_by": m}
         for b in blocks
         for m, rho in (("kpi", 0.1), ("journeys", 0.05), ("trials", 0.03))
     ]
@@ -302,7 +306,7 @@ def full() -> Tables:
         "v_incrementality": _factor_rows(w, QUARTERS),
         "v_scenarios": _scenario_rows(w),
     }
-    return Tables(rows | _provenance(), _draw_frame(w.response))
+    return Tables(rows | _provenance(), to_tables(dynamic()))
 
 
 def variant(name: str) -> Tables:
@@ -355,11 +359,17 @@ def write(path: Path, tables: Tables) -> Path:
             if rows:
                 frame = pd.DataFrame(rows, columns=list(BY_NAME[view.name].names))  # noqa: F841 - read by DuckDB
                 con.execute(f"INSERT INTO t_{view.name[2:]} SELECT * FROM frame")
-        draws = tables.draws if tables.draws is not None else _draw_frame(world().response).iloc[:0]  # noqa: F841
-        con.execute("CREATE TABLE response_draws AS SELECT * FROM draws")
+        held = tables.draws or to_tables(dynamic())
+        for name, frame in (("response_draws", held.draws), ("response_recent", held.recent)):
+            con.register("frame", frame if tables.draws else frame.iloc[:0])
+            con.execute(f"CREATE TABLE {name} AS SELECT * FROM frame")
+            con.unregister("frame")
         con.execute("CREATE TABLE meta (key VARCHAR, value VARCHAR)")
-        if tables.meta:
-            con.executemany("INSERT INTO meta VALUES (?, ?)", list(tables.meta.items()))
+        meta = dict(tables.meta)
+        if tables.draws:
+            meta |= {RESPONSE_KEY: tables.draws.facts, PERIOD_KEY: PERIOD.to_json()}
+        if meta:
+            con.executemany("INSERT INTO meta VALUES (?, ?)", list(meta.items()))
     return path
 
 

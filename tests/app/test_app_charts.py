@@ -42,8 +42,8 @@ def titles(spec: Any) -> Iterator[str]:
 def every_chart(s: Snapshot) -> dict[str, alt.LayerChart]:
     """One chart of each kind."""
     period = evidence.periods(s)[0]
-    assert s.response is not None
-    plan = scenario.compare(s.response, scenario.from_changes(s.response, {"social": 0.2}))
+    assert s.surface is not None
+    plan = scenario.compare(s.surface, scenario.from_changes(s.surface, {"social": 0.2}))
     tv = s.curves[s.curves["channel"] == "tv"]
     parts, total = figures.timeline(s)
     return {
@@ -140,8 +140,8 @@ def test_alt_texts_say_the_numbers(snapshot: Read) -> None:
     period = evidence.periods(s)[0]
     tv = s.curves[s.curves["channel"] == "tv"]
     parts, _ = figures.timeline(s)
-    assert s.response is not None
-    plan = scenario.compare(s.response, scenario.from_changes(s.response, {"social": 0.2}))
+    assert s.surface is not None
+    plan = scenario.compare(s.surface, scenario.from_changes(s.surface, {"social": 0.2}))
     said = {
         incremental.alt_text(figures.effect(s, "incremental_kpi"), UNITS): "search 21,600 (15,400 to 28,800)",
         curve.alt_text(tv, "tv", 15_000.0, UNITS): "EUR 15,000 per week",

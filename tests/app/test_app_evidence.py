@@ -58,7 +58,7 @@ def test_spend_of_a_quarter_is_current_spend_and_says_so(snapshot: Read) -> None
     spend, basis = evidence.period_spend(s, "search", evidence.periods(s)[0])
     assert spend == pytest.approx(13 * sample.world().response.current_spend[:, 1].sum())
     assert basis == "current spend per week × 13"
-    assert evidence.period_spend(replace(s, response=None), "search", evidence.periods(s)[0]) == (None, "")
+    assert evidence.period_spend(replace(s, surface=None), "search", evidence.periods(s)[0]) == (None, "")
 
 
 def test_spend_comes_from_the_current_scenario_of_the_same_period(snapshot: Read) -> None:

@@ -39,7 +39,7 @@ def test_incremental_total_adds_means_and_joins_intervals_by_correlation(snapsho
 
 def test_without_draws_the_total_takes_the_widest_interval_and_says_so(snapshot: Read) -> None:
     s = snapshot("full")
-    joined, widest = figures.incremental_total(s), figures.incremental_total(replace(s, response=None))
+    joined, widest = figures.incremental_total(s), figures.incremental_total(replace(s, surface=None))
     assert joined is not None
     assert widest is not None
     assert widest.amount.p95 - widest.amount.mean == pytest.approx(

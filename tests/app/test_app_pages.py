@@ -21,7 +21,7 @@ MAIN = ROOT / "app" / "main.py"
 PAGES = {"overview": None, "reconcile": "views/reconcile_page.py", "scenarios": "views/scenarios_page.py"}
 TITLES = {"overview": "Overview: fixture shop", "reconcile": "Reconcile", "scenarios": "Scenarios"}
 VARIANTS = ("full", "aggregate_only", "failed_gate", "no_experiments", "no_revenue", "one_period", "released_only")
-NOW = scenario.current(sample.world().response)
+NOW = scenario.current(sample.surface())
 
 
 @pytest.fixture
@@ -141,7 +141,7 @@ def test_a_slider_moves_the_number_the_budget_and_the_outcome(page: Callable[...
     assert not at.exception
     assert at.number_input(key="scenario_spend.social").value == pytest.approx(1.2 * NOW[2])
     assert at.number_input(key="scenario_budget").value == pytest.approx(NOW.sum() + 0.2 * NOW[2])
-    plan = scenario.compare(sample.world().response, scenario.from_changes(sample.world().response, {"social": 0.2}))
+    plan = scenario.compare(sample.surface(), scenario.from_changes(sample.surface(), {"social": 0.2}))
     assert at.metric[2].value == f"{figure(plan.change.mean)} conversions"
     assert "lies above zero" in words(at)
 
@@ -178,7 +178,7 @@ def test_optimise_the_rest_keeps_locks_budget_and_guardrails(page: Callable[...,
     assert plan.sum() == pytest.approx(NOW.sum(), rel=1e-6)
     assert (plan >= 0.7 * NOW - 0.011).all()
     assert (plan <= 1.3 * NOW + 0.011).all()
-    gain = scenario.compare(sample.world().response, plan).change.mean
+    gain = scenario.compare(sample.surface(), plan).change.mean
     assert gain > 0, "the best split is no worse than the current one"
 
 

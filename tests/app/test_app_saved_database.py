@@ -51,7 +51,7 @@ def test_reading_makes_no_file(tmp_path: Path) -> None:
 def test_an_error_takes_everything_back(tmp_path: Path) -> None:
     path = tmp_path / "state.sqlite"
     with pytest.raises(RuntimeError), database.writing(path) as con:
-        con.execute("INSERT INTO tokens VALUES ('a', 'n', ?, 'read', 'now', NULL)", ("0" * 64,))
+        con.execute("INSERT INTO tokens VALUES ('a', 'n', ?, 'read', 'now', NULL, NULL)", ("0" * 64,))
         raise RuntimeError
     with database.reading(path) as con:
         assert con.execute("SELECT count(*) FROM tokens").fetchone()[0] == 0
@@ -83,20 +83,21 @@ def test_a_migration_that_breaks_leaves_the_old_file(tmp_path: Path, monkeypatch
     path = tmp_path / "state.sqlite"
     with database.writing(path):
         pass
+    known = len(database.MIGRATIONS)
     broken = (*database.MIGRATIONS, "CREATE TABLE half (x TEXT) STRICT;\nCREATE TABLE half (x TEXT) STRICT;")
     monkeypatch.setattr(database, "MIGRATIONS", broken)
     with pytest.raises(WorkspaceError, match="half already exists"), database.writing(path):
         pass
     assert "half" not in tables(path)
     with raw(path) as con:
-        assert con.execute("PRAGMA user_version").fetchone()[0] == 2
+        assert con.execute("PRAGMA user_version").fetchone()[0] == known
 
 
 def test_a_newer_file_is_refused_unchanged(tmp_path: Path) -> None:
     path = tmp_path / "state.sqlite"
     with raw(path) as con:
         con.execute("PRAGMA user_version = 99")
-    refused = pytest.raises(WorkspaceError, match="newer Plumbline \\(schema 99, this one knows 2\\)")
+    refused = pytest.raises(WorkspaceError, match="newer Plumbline \\(schema 99, this one knows 4\\)")
     with refused, database.writing(path):
         pass
     assert tables(path) == set()

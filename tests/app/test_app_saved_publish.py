@@ -19,7 +19,7 @@ from app.store import Snapshot
 from contracts.errors import PlumblineError, WorkspaceError
 from contracts.tables import BY_NAME, VIEWS
 
-NOW = scenario.current(sample.world().response)
+NOW = scenario.current(sample.surface())
 
 
 @pytest.fixture
@@ -154,7 +154,7 @@ def test_another_fit_marks_what_was_saved_before(file: Path, priced: Pricing) ->
     assert not table(file, "v_scenarios")["outdated"].any()
     tables = sample.full()
     assert tables.draws is not None
-    tables.draws["slope"] *= 1.01
+    tables.draws.draws["slope"] *= 1.01
     sample.write(file.with_name("new"), tables).replace(file)
     publish.publish(file)
     rows = table(file, "v_scenarios")

@@ -16,7 +16,7 @@ from app.saved.scenarios import Pricing
 from app.store import ENV
 
 MAIN = Path(__file__).resolve().parents[2] / "app" / "main.py"
-NOW = scenario.current(sample.world().response)
+NOW = scenario.current(sample.surface())
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def test_saving_puts_what_is_on_the_screen_into_the_warehouse(root: Path) -> Non
     at = opened()
     assert "nothing has been saved yet" in said(at)
     at.slider(key="scenario_move.social").set_value(20).run()
-    shown = scenario.compare(sample.world().response, at.session_state["scenario_plan"])
+    shown = scenario.compare(sample.surface(), at.session_state["scenario_plan"])
     save(at, "Push social", "before the fair")
     assert "saved Push social." in said(at)
     rows = store.load(root / "warehouse.duckdb").scenarios
@@ -160,7 +160,8 @@ def refit(root: Path) -> None:
     """The same workspace after another fit: every draw a tenth larger."""
     tables = sample.full()
     assert tables.draws is not None
-    tables.draws["amplitude"] *= 1.1
+    assert tables.draws is not None
+    tables.draws.draws["amplitude"] *= 1.1
     sample.write(root / "new.duckdb", tables).replace(root / "warehouse.duckdb")
 
 

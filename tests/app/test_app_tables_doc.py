@@ -9,7 +9,7 @@ import app_sample_warehouse as sample
 import duckdb
 import pytest
 
-from app import store
+from app import draws
 from app.tables_doc import QUERIES, render_tables_md
 from contracts.tables import VIEWS
 
@@ -26,8 +26,9 @@ def test_every_view_and_column_is_described() -> None:
         section = text.split(f"### {view.name}\n")[1].split("\n### ")[0]
         for column in view.columns:
             assert f"| `{column.name}` | {column.type} |" in section
-    section = text.split("### response_draws\n")[1].split("\n### ")[0]
-    assert all(f"| `{name}` |" in section for name in store.DRAW_COLUMNS)
+    for table, types in (("response_draws", draws.DRAW_TYPES), ("response_recent", draws.RECENT_TYPES)):
+        section = text.split(f"### {table}\n")[1].split("\n### ")[0]
+        assert all(f"| `{name}` | {kind} |" in section for name, kind in types.items())
 
 
 @pytest.mark.parametrize("query", QUERIES, ids=lambda q: q[0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date, timedelta
 from typing import Any
 
@@ -11,6 +12,7 @@ import pandas as pd
 from contracts.evidence import Experiment
 from contracts.panel import Panel
 from contracts.release import Release
+from contracts.trials import TrialDesign, component_name
 
 START = date(2024, 1, 1)
 
@@ -122,3 +124,23 @@ def trial_table(people: pd.DataFrame, noise: dict[str, float] | None = None, nam
             sd = (noise or {}).get(component, 0.0)
             rows.append(("trial", name, str(arm), component, value, sd**2))
     return pd.DataFrame(rows, columns=["vector", "experiment", "arm", "component", "value", "variance"])
+
+
+def declared_release(
+    people: pd.DataFrame, design: TrialDesign, noise: float = 0.0, name: str = "mail", look: int = 0
+) -> Release:
+    """Exact totals of a declared test from one row a person: arm, stratum, a column per factor; stated noise sd."""
+    components = design.look_components() if look else design.components()
+    strata = ("",) if look or not design.strata else design.strata
+    rows = []
+    for arm, part in people.groupby("arm"):
+        for stratum in strata:
+            cell = part[part["stratum"] == stratum] if stratum else part
+            for c in components:
+                value = float(np.prod([cell[f].to_numpy(float) for f in c], axis=0).sum()) if c else float(len(cell))
+                rows.append(("trial", name, str(arm), stratum, component_name(c), value, noise**2))
+    columns = ["vector", "experiment", "arm", "stratum", "component", "value", "variance"]
+    table = pd.DataFrame(rows, columns=columns)
+    spec = {"design": design.declared()} | ({"look": look} if look else {})
+    out = release_of(table if len(strata) > 1 else table.drop(columns="stratum"), release_id=f"trials-{name}-{look}")
+    return replace(out, metadata={"spec": spec}, block_end=START + timedelta(days=7 * max(look, 1) - 1))

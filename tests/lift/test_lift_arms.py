@@ -19,7 +19,6 @@ from lift.arms import (
     among_exposed,
     complier_effect,
     exposure_balance,
-    incremental,
     intention_to_treat,
     ratio,
     stratified,
@@ -238,12 +237,6 @@ def test_coverage_and_false_positives_of_every_estimator(times: float) -> None:
     for name, (covered, wrong, _) in coverage(World(), 20_000, 2000, times, 5).items():
         assert 0.93 <= covered <= 0.97, name
         assert 0.03 <= wrong <= 0.07, name
-
-
-def test_incremental_is_difference_times_people() -> None:
-    pair = _pair(_people(), 4.0)
-    d, total = intention_to_treat(*pair, "visits"), incremental(*pair, "visits")
-    assert float(total.value) == pytest.approx(float(d.value) * float(pair[0].of("n")[0]))
 
 
 def test_bad_totals_say_what_to_do() -> None:

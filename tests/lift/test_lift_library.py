@@ -77,7 +77,7 @@ def test_empty_library_and_refusals() -> None:
         build_library(p, (MAIL,), {})
     with pytest.raises(ContractError, match="experiment names must be unique"):
         build_library(p, (MAIL, MAIL), {})
-    with pytest.raises(ContractError, match="holds no metric of experiment 'post'"):
+    with pytest.raises(ContractError, match="experiment 'post' has no arm 'control' .* which holds no arm at all"):
         build_library(p, (replace(MAIL, name="post"),), {"post": release_of(_trial_release())})
 
 

@@ -8,7 +8,8 @@ import pytest
 from benchmarks.lift_trials import World, draw, looks
 from contracts.errors import ContractError
 from lift.arms import intention_to_treat
-from lift.sequential import added, looks_needed, mixture_parameter, mixture_sequence, spending_sequence
+from lift.sequential import looks_needed, mixture_parameter, mixture_sequence, spending_sequence
+from lift.totals import added
 
 
 def _pairs(weeks: int, times: float, effect: float = 0.0, trials: int = 500):  # type: ignore[no-untyped-def]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from lift_worlds import geo_test, panel
 
 from contracts.errors import ContractError
-from lift.spend import spend_delta
+from lift.spend import counterfactual_spend, spend_delta
 
 RATIO = np.array([2.0, 1.0, 3.0, 4.0, 5.0])
 
@@ -70,6 +70,26 @@ def test_geos_of_other_tests_are_no_controls() -> None:
     other = geo_test(p, ("g04",), 10, 12, name="other")
     found = spend_delta(geo_test(p, 2, 15, 19), p, exclude=(other,))
     np.testing.assert_allclose(found.counterfactual, _spend()[:2, 15:])
+
+
+@pytest.mark.parametrize("declared", [False, True])
+def test_channels_that_changed_at_once_count_with_their_sum_and_keep_their_own_path(declared: bool) -> None:
+    """tv goes dark and radio doubles; a declared change of half as much halves both paths."""
+    p = panel(_kpi(), spend=_spend())
+    money = np.stack([_spend(0.0), 10 * _spend(2.0)], axis=2)
+    p = replace(p, channels=("tv", "radio"), spend=money, media=money)
+    base = _spend()[:2, 15:]
+    test = replace(geo_test(p, 2, 15, 19), channel="tv;radio")
+    assert spend_delta(test, p).value == pytest.approx(9 * base.sum())
+    if not declared:
+        np.testing.assert_allclose(counterfactual_spend(test, p), np.stack([base, 10 * base]))
+        return
+    half = counterfactual_spend(replace(test, spend_delta=4.5 * base.sum()), p)
+    np.testing.assert_allclose(half, np.stack([0.5 * base, 15 * base]))
+    with pytest.raises(ContractError, match="for several channels together, but the spend table shows a change of"):
+        counterfactual_spend(replace(test, spend_delta=-base.sum()), p)
+    with pytest.raises(ContractError, match="tests channel 'print', which the panel does not hold"):
+        counterfactual_spend(replace(test, channel="tv;print"), p)
 
 
 def test_refusals_say_what_to_do() -> None:

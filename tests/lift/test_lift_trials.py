@@ -14,9 +14,17 @@ from lift_worlds import release_of, trial_table
 
 from contracts.errors import ContractError
 from contracts.evidence import Experiment
-from lift.trials import difference_in_means, trial_covariance, trial_lifts
+from contracts.release import Release
+from lift.arms import intention_to_treat
+from lift.totals import Estimate, added
+from lift.trials import read_arms, read_trial
 
 MAIL = Experiment("mail", "user", "email", date(2024, 1, 1), date(2024, 1, 14), (), None)
+
+
+def difference(release: Release, arm: str, metric: str) -> Estimate:
+    arms = read_arms(MAIL, release)
+    return intention_to_treat(added(arms[arm]), added(arms["control"]), metric)
 
 
 def _people(rng: np.random.Generator, n: int = 3000, arms: tuple[str, ...] = ("control", "a", "b")) -> pd.DataFrame:
@@ -51,10 +59,10 @@ def test_exact_totals_give_the_published_hillstrom_numbers(shared_data: Path) ->
     people = _hillstrom(shared_data)
     release = release_of(trial_table(people))
     for (arm, metric), (value, error) in HILLSTROM.items():
-        d = difference_in_means(MAIL, release, arm, metric)
+        d = difference(release, arm, metric)
         assert d.value == pytest.approx(value, abs=0.6 * 10 ** -_decimals(value))
         assert d.std_error == pytest.approx(error, abs=0.6 * 10 ** -_decimals(error))
-        assert (d.dof, d.noise_variance_share) == (math.inf, 0.0)
+        assert (float(d.dof), float(d.noise_share)) == (math.inf, 0.0)
         means = people.groupby("arm")[metric].agg(["mean", "var", "size"])
         exact = math.sqrt(sum(means.loc[g, "var"] / means.loc[g, "size"] for g in (arm, "control")))
         assert d.std_error == pytest.approx(exact, rel=1e-9)
@@ -69,7 +77,7 @@ def test_hillstrom_interval_widens_as_the_noise_predicts(shared_data: Path) -> N
     noise = {"visits": 120.0, "conversions": 25.0, "revenue": 900.0, "n": 15.0}
     exact, noisy = release_of(trial_table(people)), release_of(trial_table(people, noise))
     for arm, metric in HILLSTROM:
-        a, b = (difference_in_means(MAIL, r, arm, metric) for r in (exact, noisy))
+        a, b = (difference(r, arm, metric) for r in (exact, noisy))
         m = people.groupby("arm")[metric].mean()
         n = people.groupby("arm").size()
         added = sum((noise[metric] ** 2 + m[g] ** 2 * noise["n"] ** 2) / n[g] ** 2 for g in (arm, "control"))
@@ -90,7 +98,7 @@ def _noisy_differences(rng: np.random.Generator, sd: float, runs: int) -> tuple[
             for component, value in (("n", n), ("conversions", y), ("conversions*conversions", y)):
                 parts.append(("trial", "mail", arm, component, value + sd * rng.standard_normal(), sd**2))
         table = pd.DataFrame(parts, columns=["vector", "experiment", "arm", "component", "value", "variance"])
-        d = difference_in_means(MAIL, release_of(table), "a", "conversions")
+        d = difference(release_of(table), "a", "conversions")
         rows.append((d.value, d.std_error, d.dof))
     values, errors, dofs = np.array(rows).T
     return values, errors, dofs
@@ -111,34 +119,36 @@ def test_coverage_with_noise_of_0_1_and_3_times_the_sampling_sd(times: float) ->
 def test_incremental_outcome_is_the_difference_times_the_people() -> None:
     people = _people(np.random.default_rng(0))
     release = release_of(trial_table(people, {"n": 8.0, "conversions": 4.0}))
-    estimates = trial_lifts(MAIL, release, spend_delta=900.0)
+    reading = read_trial(MAIL, release, spend_delta=900.0)
+    estimates = reading.estimates
+    people_in = {a: float(added(cells).of("n")[0]) for a, cells in read_arms(MAIL, release).items()}
     assert [(e.arm, e.metric) for e in estimates] == [
         (a, m) for a in ("a", "b") for m in ("conversions", "revenue", "visits")
     ]
     for e in estimates:
-        d = difference_in_means(MAIL, release, e.arm, e.metric)
-        assert e.mean == pytest.approx(d.value * d.treated_people)
-        assert e.std_error == pytest.approx(d.std_error * d.treated_people, rel=0.01)
+        d = difference(release, e.arm, e.metric)
+        assert e.mean == pytest.approx(float(d.value) * people_in[e.arm])
+        assert e.std_error == pytest.approx(float(d.std_error) * people_in[e.arm], rel=0.01)
         assert (e.p_value < 0.1) == (not e.p05 <= 0 <= e.p95)
         assert e.evidence_ids == ("experiment:mail", "trials-1")
-        assert e.arm_ratio == pytest.approx(d.treated_people / d.control_people)
+        assert e.arm_ratio == pytest.approx(people_in[e.arm] / people_in["control"])
     assert sum(e.spend_delta for e in estimates if e.metric == "visits") == pytest.approx(900.0)
-    assert np.isnan(trial_lifts(MAIL, release, spend_delta=None)[0].spend_delta)
+    assert np.isnan(read_trial(MAIL, release, spend_delta=None).estimates[0].spend_delta)
+    assert reading.beside == () and reading.checks == ()
 
 
 def test_joint_covariance_matches_repeated_draws() -> None:
     """Noise and sampling redrawn 1,000 times; every entry within 4 standard errors of what one release says."""
     rng = np.random.default_rng(3)
     noise = {"n": 10.0, "conversions": 8.0, "revenue": 500.0}
-    metrics = ("conversions", "revenue")
-    first = release_of(trial_table(_people(rng), noise))
-    said = trial_covariance(MAIL, first, trial_lifts(MAIL, first, spend_delta=None, metrics=metrics))
+    first = trial_table(_people(rng), noise)
+    said = read_trial(MAIL, release_of(first[~first["component"].str.contains("visits")]), spend_delta=None).covariance
     draws = []
     for _ in range(1000):
         table = trial_table(_people(rng), noise)
         table["value"] += rng.standard_normal(len(table)) * np.sqrt(table["variance"])
-        drawn = trial_lifts(MAIL, release_of(table), spend_delta=None, metrics=metrics)
-        draws.append([e.mean for e in drawn])
+        drawn = read_trial(MAIL, release_of(table[~table["component"].str.contains("visits")]), spend_delta=None)
+        draws.append([e.mean for e in drawn.estimates])
     seen = np.cov(np.array(draws).T)
     sd = np.sqrt(np.diag(seen))
     np.testing.assert_allclose(said / np.outer(sd, sd), seen / np.outer(sd, sd), atol=0.18)
@@ -148,16 +158,16 @@ def test_joint_covariance_matches_repeated_draws() -> None:
 
 def test_diagonal_is_the_square_of_the_standard_error() -> None:
     release = release_of(trial_table(_people(np.random.default_rng(4)), {"n": 8.0, "visits": 30.0, "revenue": 10.0}))
-    estimates = trial_lifts(MAIL, release, spend_delta=None)
-    covariance = trial_covariance(MAIL, release, estimates)
-    np.testing.assert_allclose(np.diag(covariance), [e.std_error**2 for e in estimates], rtol=1e-12)
+    reading = read_trial(MAIL, release, spend_delta=None)
+    covariance = reading.covariance
+    np.testing.assert_allclose(np.diag(covariance), [e.std_error**2 for e in reading.estimates], rtol=1e-12)
     np.testing.assert_allclose(covariance, covariance.T, rtol=1e-12)
 
 
 def test_a_noisy_square_below_what_is_possible_is_lifted_to_the_bound() -> None:
     table = trial_table(_people(np.random.default_rng(5)))
     table.loc[table["component"] == "conversions*conversions", ["value", "variance"]] = [-50.0, 400.0]
-    d = difference_in_means(MAIL, release_of(table), "b", "conversions")
+    d = difference(release_of(table), "b", "conversions")
     totals = table.set_index(["arm", "component"])["value"]
     expected = 0.0
     for arm in ("b", "control"):
@@ -171,20 +181,26 @@ def test_refusals_say_what_to_do() -> None:
     table = trial_table(_people(np.random.default_rng(6)), {"n": 5.0})
     release = release_of(table)
     with pytest.raises(ContractError, match="has no arm 'placebo' .* which holds 'a', 'b', 'control'"):
-        trial_lifts(replace(MAIL, control_arm="placebo"), release, spend_delta=None)
-    with pytest.raises(ContractError, match="has no treated arm 'z'; it has 'a', 'b'"):
-        difference_in_means(MAIL, release, "z", "visits")
-    with pytest.raises(ContractError, match="no component 'profit', 'profit\\*profit'"):
-        difference_in_means(MAIL, release, "a", "profit")
+        read_trial(replace(MAIL, control_arm="placebo"), release, spend_delta=None)
+    with pytest.raises(ContractError, match="holds no metric of experiment 'mail'; it needs at least one of conv"):
+        read_trial(MAIL, release_of(table[table["component"] == "n"]), spend_delta=None)
     small = table.copy()
     small.loc[(small["arm"] == "a") & (small["component"] == "n"), ["value", "variance"]] = [60.0, 400.0]
     with pytest.raises(ContractError, match="released size of 60, under the 100"):
-        trial_lifts(MAIL, release_of(small), spend_delta=None)
+        read_trial(MAIL, release_of(small), spend_delta=None)
+    nobody = small.replace({"value": {60.0: -12.0}})
+    with pytest.raises(ContractError, match="released size of -12, under the 100 that its noise allows"):
+        read_trial(MAIL, release_of(nobody), spend_delta=None)
     with pytest.raises(ContractError, match="has a control arm only"):
-        trial_lifts(MAIL, release_of(table[table["arm"] == "control"]), spend_delta=None)
+        read_trial(MAIL, release_of(table[table["arm"] == "control"]), spend_delta=None)
     with pytest.raises(ContractError, match="holds 'kpi'; a user test reads 'trials'"):
-        trial_lifts(MAIL, release_of(table, measure="kpi"), spend_delta=None)
+        read_trial(MAIL, release_of(table, measure="kpi"), spend_delta=None)
+    with pytest.raises(ContractError, match="experiment 'mail' is a geo test"):
+        read_trial(replace(MAIL, kind="geo", treated=("g",)), release, spend_delta=None)
     dead = table.copy()
     dead.loc[dead["component"].str.contains("visits"), "value"] = 0.0
+    found = read_trial(MAIL, release_of(dead), spend_delta=None)
+    assert {e.metric for e in found.estimates} == {"conversions", "revenue"}
+    assert [(c.name, c.verdict) for c in found.checks] == [("metric visits", "warn")]
     with pytest.raises(ContractError, match="'visits' give a variance of 0"):
-        trial_lifts(MAIL, release_of(dead), spend_delta=None, metrics=("visits",))
+        read_trial(MAIL, release_of(dead[dead["component"].str.contains("visits|^n$")]), spend_delta=None)

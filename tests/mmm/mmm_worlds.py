@@ -7,7 +7,7 @@ from datetime import date, timedelta
 import numpy as np
 
 from contracts.panel import Panel
-from mmm.lifts import LiftTerm
+from mmm.lifts import LiftPart, LiftTerm
 
 
 def make_panel(
@@ -82,6 +82,5 @@ def lift_term(
     factual = panel.media[at, :, channel]
     counterfactual = factual.copy()
     counterfactual[:, window] = 0.0
-    return LiftTerm(
-        name, channel, at, window, factual, counterfactual, 0.8, mean, se, 9.0, np.array(correlation), ("experiment:t",)
-    )
+    part = LiftPart(channel, factual, counterfactual)
+    return LiftTerm(name, (part,), at, window, 0.8, mean, se, 9.0, np.array(correlation), ("experiment:t",))

@@ -12,8 +12,9 @@ from mmm_worlds import lift_term, make_panel
 from scipy.linalg import block_diag
 from scipy.stats import multivariate_normal
 
-from mmm.collapse import Params, draw_linear, log_density, media_response
+from mmm.collapse import draw_linear, left_out, log_density
 from mmm.design import Design, build_design
+from mmm.media import Params, media_response
 from mmm.spec import ModelSpec
 
 
@@ -60,7 +61,8 @@ def _dense(design: Design, p: Params) -> tuple[np.ndarray, np.ndarray, np.ndarra
             rows.append(row)
             mean.append(design.common[j] @ design.common_mean + theta @ response.unit[i, j] / design.level[i])
             obs.append(design.outcome[i, j])
-            noise.append(float(p.sigma[i]) ** 2 + design.noise[i, j])
+            mixing = np.broadcast_to(np.asarray(p.cell_precision), (g, t))[i, j]
+            noise.append(float(p.sigma[i]) ** 2 * design.scatter[i, j] / mixing + design.noise[i, j])
     lifts = design.lifts
     for n, channel in enumerate(lifts.channel):
         row = np.zeros(g * n_local + n_shared)
@@ -85,7 +87,7 @@ def _dense(design: Design, p: Params) -> tuple[np.ndarray, np.ndarray, np.ndarra
     before = np.diag(np.concatenate([np.tile(local_var, g), common_var]))
     lag = np.abs(np.arange(t)[:, None] - np.arange(t)[None, :])
     shocks = float(p.shock_sd) ** 2 * float(p.shock_correlation) ** lag
-    var = block_diag(before, shocks, design.control_sd**2 * np.eye(k))
+    var = block_diag(before, shocks, (design.control_sd * float(p.control_scale)) ** 2 * np.eye(k))
     n = len(noise)
     cov = np.zeros((len(rows), len(rows)))
     cov[np.arange(n), np.arange(n)] = noise
@@ -103,6 +105,27 @@ def test_log_density_equals_the_dense_normal(setup):
     with jax.enable_x64(True):
         ours = float(log_density(design, params))
     assert ours == pytest.approx(joint - constraint, rel=1e-9)
+
+
+@pytest.mark.parametrize("likelihood", ["student_t", "negative_binomial"])
+def test_log_density_of_the_other_likelihoods_equals_the_dense_normal(setup, likelihood):
+    panel, _ = make_panel(geos=3, periods=30, channels=2, controls=2, seed=3)
+    with jax.enable_x64(True):
+        design = build_design(panel, ModelSpec(likelihood=likelihood, shrink_controls_from=2), ())
+        params = setup[1]._replace(
+            sigma=jnp.array([0.1, 0.08, 0.12]), lift_precision=jnp.ones(0), control_scale=jnp.array(0.4)
+        )
+        if likelihood == "student_t":
+            mixing = np.random.default_rng(0).gamma(2.5, 1 / 2.5, (3, 30))
+            params = params._replace(cell_precision=jnp.asarray(mixing))
+    if likelihood == "negative_binomial":
+        assert (design.noise > panel.kpi_variance / design.level[:, None] ** 2).all()
+    obs, mean, rows, var, noise = _dense(design, params)
+    full = rows @ var @ rows.T + noise
+    joint = multivariate_normal(mean, full).logpdf(obs)
+    constraint = multivariate_normal(mean[-2:], full[-2:, -2:]).logpdf(obs[-2:])
+    with jax.enable_x64(True):
+        assert float(log_density(design, params)) == pytest.approx(joint - constraint, rel=1e-9)
 
 
 @pytest.mark.parametrize(("geos", "controls"), [(4, 0), (1, 2), (1, 0), (2, 1)])
@@ -159,3 +182,35 @@ def test_deviations_sum_to_zero_in_every_draw(setup):
         local, _ = draw_linear(design, params, jax.random.key(4))
     z = np.asarray(local)[:, -design.shape[2] :]
     assert np.allclose((unit * z).sum(axis=0), 0.0, atol=1e-9)
+
+
+def test_scalar_gradients_equal_finite_differences(setup):
+    design, params = setup
+    with jax.enable_x64(True):
+        gradient = jax.grad(lambda p: log_density(design, p))(params)
+        for name in ("shock_sd", "shock_correlation", "trend_sd", "geo_trend_sd"):
+            value, step = getattr(params, name), 1e-6
+            up, down = (float(log_density(design, params._replace(**{name: value + s}))) for s in (step, -step))
+            assert float(getattr(gradient, name)) == pytest.approx((up - down) / (2 * step), rel=1e-4), name
+        value = params.lift_precision
+        up, down = (
+            float(log_density(design, params._replace(lift_precision=value.at[1].add(s)))) for s in (1e-5, -1e-5)
+        )
+        assert float(gradient.lift_precision[1]) == pytest.approx((up - down) / 2e-5, rel=1e-4)
+
+
+def test_left_out_cells_equal_the_dense_conditional(setup):
+    design, params = setup
+    obs, mean, rows, var, noise = _dense(design, params)
+    full = rows @ var @ rows.T + noise
+    precision = np.linalg.inv(full)
+    cells = int(design.observed.sum())
+    expected = obs - (precision @ (obs - mean)) / np.diag(precision)
+    with jax.enable_x64(True):
+        found, sd = (np.asarray(a)[design.observed] for a in left_out(design, params))
+    assert np.allclose(found, expected[:cells], atol=1e-8)
+    assert np.allclose(sd, 1 / np.sqrt(np.diag(precision)[:cells]), rtol=1e-7)
+    one = 7  # and by the definition, once: the cell's distribution given all other rows
+    others = np.arange(len(obs)) != one
+    weight = np.linalg.solve(full[np.ix_(others, others)], full[others, one])
+    assert found[one] == pytest.approx(mean[one] + weight @ (obs - mean)[others], rel=1e-8)

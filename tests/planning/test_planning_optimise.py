@@ -9,13 +9,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from contracts.errors import ContractError
 from planning.derivatives import derivatives
 from planning.limits import Change, Fairness, Limit, MinimumCampaign
 from planning.objective import Objective
 from planning.optimise import Problem, choose_and_value, coarse, describe, optimise
-from planning.surface import evaluate, held
+from planning.surface import Surface, build_surface, evaluate, held, value_draws
 
 Make = Callable[..., Any]
 
@@ -209,3 +211,57 @@ def test_bad_questions_are_refused(make_surface: Make) -> None:
     floor = Limit(name="contract", low=80.0, channels=("c0",))
     with pytest.raises(ContractError, match="limits 'total', 'contract' cannot hold together.* moves 30.00"):
         optimise(Problem(surface=surface, rules=(Limit(name="total", low=50, high=50), floor)))
+
+
+def switches(surface: Surface, cost: np.ndarray, worth: np.ndarray) -> Surface:
+    """One geo and draw; channel c brings `worth` once about `cost` a period is spent on it, and nothing before."""
+    c = len(cost)
+    steady = dataclasses.replace(
+        surface.response.steady, amplitude=worth[None, None], unit=(1 / cost)[None],
+        half_saturation=np.full((1, c), 0.7), slope=np.full((1, c), 12.0),
+        current_spend=np.full((1, c), 15.0), weights=np.ones(1),
+    )  # fmt: skip
+    still = dataclasses.replace(
+        surface.response, steady=steady, retention=np.zeros((1, c)), recent=np.zeros_like(surface.response.recent),
+        observed=np.full((1, c), 10.0),
+    )  # fmt: skip
+    return build_surface(still, surface.start, 1)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_steep_s_curves_are_chosen_like_a_knapsack(make_surface: Make, seed: int) -> None:
+    """Eight switches of unequal cost and worth; which to pay for is combinatorial. An independent search over every
+    subset, the budget then split by their cost, must not beat the answer."""
+    rng = np.random.default_rng(seed)
+    cost, worth = rng.uniform(20, 60, 8), rng.uniform(50, 200, 8)
+    surface = switches(make_surface(1, channels=8, draws=1, geos=1), cost, worth)
+    found = optimise(Problem(surface=surface, rules=(Limit(name="total", low=120.0, high=120.0),)))
+    best = 0.0
+    for chosen in itertools.product((0.0, 1.0), repeat=8):
+        paid = cost * np.array(chosen)
+        if paid.sum() > 0:
+            plan = (120.0 * paid / paid.sum())[None, None]
+            best = max(best, float(value_draws(surface, plan)[0]))
+    assert found.value >= best * (1 - 1e-6)
+    assert round(float(found.spend.sum()) * 100) == 12000
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.integers(0, 50), st.floats(0.2, 3.0), st.floats(0.0, 0.9), st.floats(0.0, 2.0))
+def test_budget_and_bounds_hold_to_the_cent(
+    make_surface: Make, seed: int, scale: float, down: float, up: float
+) -> None:
+    surface = make_surface(seed, channels=4, geos=2, draws=20, slope=(0.6, 2.0), periods=3)
+    now = held(surface).sum(axis=(0, 1)) * scale
+    total = round(float(now.sum()), 2)
+    rules = [Limit(name="total", low=total, high=total)]
+    rules += [
+        Limit(name=c, low=(1 - down) * x - 0.01 if down < 1 else 0.0, high=(1 + up) * x + 0.01, channels=(c,))
+        for c, x in zip(surface.response.channels, now, strict=True)
+    ]
+    found = optimise(Problem(surface=surface, rules=tuple(rules), reference=scale * held(surface)))
+    spent = found.spend.sum(axis=(0, 1))
+    assert round(float(spent.sum()) * 100) == round(total * 100)
+    assert (spent >= (1 - down) * now - 0.03).all() and (spent <= (1 + up) * now + 0.03).all()
+    assert np.allclose(found.spend * 100, np.rint(found.spend * 100))
+    assert found.gain_interval["mean"] >= -1e-6 * abs(found.interval["mean"])

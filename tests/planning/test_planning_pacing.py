@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from contracts.errors import ContractError
-from planning.pacing import Thresholds, by_period, daily_plan, pacing
+from planning.pacing import Thresholds, by_period, daily_plan, pacing, planned
 from planning.surface import held
 
 Make = Callable[..., Any]
@@ -26,14 +26,14 @@ def spent(plan: pd.DataFrame, days: int, factor: dict[str, float]) -> pd.DataFra
 
 def test_days_add_up_to_the_plan(make_surface: Make) -> None:
     surface = make_surface(1, channels=2)
-    plan = daily_plan(surface, held(surface))
+    plan = daily_plan(planned(surface, held(surface)))
     assert len(plan) == 6 * 7 * 2 and plan["spend"].sum() == pytest.approx(held(surface).sum())
 
 
 def test_alerts_name_what_is_off(make_surface: Make) -> None:
     surface = make_surface(1, channels=3)
-    actual = spent(daily_plan(surface, held(surface)), 21, {"c0": 1.0, "c1": 1.4, "c2": 0.7})
-    found = pacing(surface, held(surface), actual, START + timedelta(days=20)).set_index("channel")
+    actual = spent(daily_plan(planned(surface, held(surface))), 21, {"c0": 1.0, "c1": 1.4, "c2": 0.7})
+    found = pacing(planned(surface, held(surface)), actual, START + timedelta(days=20)).set_index("channel")
     assert found["elapsed"].to_numpy() == pytest.approx(np.full(4, 0.5))
     assert found.loc["c0", "alerts"] == "" and found.loc["c0", "deviation"] == pytest.approx(0.0)
     assert "40% over plan to date" in found.loc["c1", "alerts"]
@@ -45,8 +45,8 @@ def test_alerts_name_what_is_off(make_surface: Make) -> None:
 
 def test_a_budget_that_burns_early_is_called_out_once(make_surface: Make) -> None:
     surface = make_surface(1, channels=1)
-    actual = spent(daily_plan(surface, held(surface)), 7, {"c0": 5.0})  # a week planned, five weeks spent
-    found = pacing(surface, held(surface), actual, START + timedelta(days=6)).iloc[0]
+    actual = spent(daily_plan(planned(surface, held(surface))), 7, {"c0": 5.0})  # a week planned, five weeks spent
+    found = pacing(planned(surface, held(surface)), actual, START + timedelta(days=6)).iloc[0]
     assert "75% of the budget is spent where the plan has 17%" in found["alerts"]
     assert "50%" not in found["alerts"]
 
@@ -56,16 +56,21 @@ def test_nothing_spent_yet_is_under_plan_and_no_plan_is_no_alert(make_surface: M
     plan = held(surface)
     plan[:, :, 1] = 0.0
     none = pd.DataFrame({"date": pd.Series(dtype=object), "channel": pd.Series(dtype=object), "spend": []})
-    found = pacing(surface, plan, none, START).set_index("channel")
+    found = pacing(planned(surface, plan), none, START).set_index("channel")
     assert found.loc["c0", "alerts"] == "100% under plan to date" and found.loc["c1", "alerts"] == ""
     unplanned = pd.DataFrame({"date": [START], "channel": ["c1"], "spend": [3.0]})
-    assert pacing(surface, plan, unplanned, START).set_index("channel").loc["c1", "alerts"].startswith("without any")
+    assert (
+        pacing(planned(surface, plan), unplanned, START)
+        .set_index("channel")
+        .loc["c1", "alerts"]
+        .startswith("without any")
+    )
 
 
 def test_periods_hold_planned_and_actual_side_by_side(make_surface: Make) -> None:
     surface = make_surface(1, channels=2)
-    actual = spent(daily_plan(surface, held(surface)), 14, {"c0": 1.5, "c1": 1.0})
-    found = by_period(surface, held(surface), actual)
+    actual = spent(daily_plan(planned(surface, held(surface))), 14, {"c0": 1.5, "c1": 1.0})
+    found = by_period(planned(surface, held(surface)), actual)
     first = found[(found["channel"] == "c0") & (found["period_start"] == START)].iloc[0]
     assert first["actual"] == pytest.approx(1.5 * first["planned"])
     assert found["actual"].isna().sum() == 2 * 4
@@ -84,16 +89,16 @@ def test_rows_that_cannot_be_are_refused(make_surface: Make, row: dict[str, Any]
     surface = make_surface(1, channels=1)
     actual = pd.DataFrame([{"date": START, "channel": "c0", "spend": 1.0} | row])
     with pytest.raises(ContractError, match=message):
-        pacing(surface, held(surface), actual, START)
+        pacing(planned(surface, held(surface)), actual, START)
 
 
 def test_thresholds_and_days_are_checked(make_surface: Make) -> None:
     surface = make_surface(1, channels=1)
     actual = pd.DataFrame([{"date": START, "channel": "c0", "spend": 1.0}])
     with pytest.raises(ContractError, match="asked for 2024-12-01, outside the plan's"):
-        pacing(surface, held(surface), actual, date(2024, 12, 1))
+        pacing(planned(surface, held(surface)), actual, date(2024, 12, 1))
     with pytest.raises(ContractError, match="needs the column 'spend'"):
-        pacing(surface, held(surface), actual.drop(columns="spend"), START)
+        pacing(planned(surface, held(surface)), actual.drop(columns="spend"), START)
     with pytest.raises(ContractError, match="burn thresholds must rise"):
         Thresholds(burn=(0.9, 0.5))
     with pytest.raises(ContractError, match="deviation must lie between 0 and 1"):

@@ -22,7 +22,8 @@ from contracts.release import NANO
 from privacy import ledger as module
 from privacy import ledger_store as store
 from privacy.chain import LedgerPaths
-from privacy.ledger import Grant, Ledger
+from privacy.grants import Grant
+from privacy.ledger import Ledger
 from privacy.vectors import ReleasePlan, VectorPlan
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

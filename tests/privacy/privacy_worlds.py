@@ -86,10 +86,11 @@ class World:
                 writer.writerows(rows)
         return path
 
-    def groups(self, rows: Iterable[tuple[str, str]], name: str = "assignments.csv") -> Path:
-        """Assignments (person, arm) of the holdout test."""
-        table = [{"user_id": p, "experiment": "holdout", "arm": a} for p, a in rows]
-        return self.write(table, name, ("user_id", "experiment", "arm"))
+    def groups(self, rows: Iterable[tuple[str, ...]], name: str = "assignments.csv") -> Path:
+        """Assignments (person, arm) of the holdout test, with as many of the further columns as the rows have."""
+        columns = ("user_id", "arm", "stratum", "exposed", "covariate", "entered")
+        table = [dict(zip(columns, row, strict=False)) | {"experiment": "holdout"} for row in rows]
+        return self.write(table, name, ("experiment", *(c for c in columns if any(c in row for row in table))))
 
     def exact(self, inputs: PeopleInputs) -> dict[tuple[str, str], np.ndarray]:
         """(measure and first block, vector) -> bounded integer totals before noise."""

@@ -24,7 +24,12 @@ def test_the_noise_is_c_over_root_two_rho() -> None:
     assert found["kpi", "active_users"].sd == pytest.approx(28.3, rel=1e-3)
     for c in found.values():
         assert c.sd == pytest.approx(c.bound / math.sqrt(2 * c.nano / 1e9), rel=1e-6), c
-    assert sum(c.nano for c in found.values()) == 190_000_000, "everything but the reserve"
+    assert sum(c.nano for c in found.values() if "correction" not in c.measure) == 190_000_000, "all but the reserve"
+    again = found["kpi correction", "conversions"]
+    assert again.sd == pytest.approx(found["kpi", "conversions"].sd * math.sqrt(10), rel=1e-6), (
+        "the reserve pays a tenth"
+    )
+    assert sum(c.nano for c in found.values()) == 200_000_000
 
 
 def test_batches_are_told_with_their_own_noise() -> None:

@@ -56,7 +56,9 @@ PRESENCE = pan.DataFrameSchema(
 )  # fmt: skip
 ASSIGNED = pan.DataFrameSchema(
     {"person": pan.Column(int), "experiment": pan.Column(int, pan.Check.eq(0)),
-     "arm": pan.Column(int, pan.Check.isin([0, 1]))}, strict=True, unique=["person", "experiment"],
+     "arm": pan.Column(int, pan.Check.isin([0, 1])),
+     **{c: pan.Column(int, pan.Check.eq(0)) for c in ("stratum", "entered", "exposed", "covariate")}},
+    strict=True, unique=["person", "experiment"],
 )  # fmt: skip
 
 

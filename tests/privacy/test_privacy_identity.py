@@ -14,11 +14,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from contracts.errors import InputError, UserError
+from contracts.calendar import Block
+from contracts.errors import InputError, PrivacyError, UserError
 from privacy import event, identity
 from privacy.identity import IdKey
 from privacy.load import LoadSettings, load_people
-from privacy.room import FileSet, PeopleInputs, read_release
+from privacy.policy import PrivacyPolicy
+from privacy.room import FileSet, PeopleInputs, read_charges, read_release
 from privacy.sources import engine
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -198,3 +200,30 @@ def test_consent_withdrawn_later_takes_the_person_out_of_every_later_release(her
         assert all(np.array_equal(found[k], without[k]) for k in counted) is same
     now, then = (found[k] for k in found if k[1] == "people")
     assert list(now[:2] // 10**6) == [2, 1] and list(then[:2] // 10**6) == [2, 1], "seen: two; consenting: one"
+
+
+def test_a_quarter_keeps_its_map_unless_another_one_is_accepted(here, make_event) -> None:  # type: ignore[no-untyped-def]
+    """Weekly releases of an open quarter: the map grows between two of them."""
+    block = replace(here.question.blocks[0], closed=False)
+    weeks = [replace(block, weeks=block.weeks[:n]) for n in (1, 2, 3)]
+    here.policy = replace(PrivacyPolicy(), cadence={"kpi": "week", "journeys": "week"}, shares={"kpi": 0.5})
+    events = here.write([make_event(f"d{i}", i, "2024-01-03", "conversion") for i in range(6)])
+    first = mapped(here, events, [("d1", "p1")], "a.csv")
+    grown = mapped(here, events, [("d1", "p1"), ("d2", "p1")], "b.csv")
+
+    def publish(inputs: PeopleInputs, block: Block) -> Any:
+        here.question = replace(here.question, blocks=(block,))
+        return [read_release(p).metadata["inputs"] for p in here.publish(inputs)]
+
+    (one,) = publish(first, weeks[0])
+    assert one["other_maps"] == [] and publish(grown, weeks[0]) == [one], "what is out needs no map"
+    with pytest.raises(PrivacyError, match=r"quarter-2024-01-01 was released with version \w{12} of the identity map, "
+                       r"and this load has version .*identity_change"):  # fmt: skip
+        publish(grown, weeks[1])
+    with pytest.raises(PrivacyError, match="this load has no identity map"):
+        publish(replace(first, identity=None), weeks[1])
+    assert len(read_charges(here.ledger)) == 1, "nothing was charged"
+    two = publish(replace(grown, identity_change="accept"), weeks[1])[1]
+    assert two["other_maps"] == [one["identity_map"]] != [two["identity_map"]]
+    with pytest.raises(PrivacyError, match="identity_change"):  # now neither map is the only one of the quarter
+        publish(first, weeks[2])

@@ -33,7 +33,9 @@ def reserve(paths: LedgerPaths, *plans: ReleasePlan) -> None:
 def test_charges_are_kept_and_idempotent(paths: LedgerPaths) -> None:
     reserve(paths, plan("a", blocks=(Q1, Q2)), plan("a", blocks=(Q1, Q2)), plan("b", measure="trials"))
     rows = read_charges(paths)
-    assert list(rows.columns) == ["release_id", "measure", "block", "rho", "block_spent", "block_cap", "charged_at"]
+    assert list(rows.columns) == [
+        "release_id", "measure", "block", "rho", "block_spent", "block_cap", "charged_at", "paid_by",
+    ]  # fmt: skip
     assert [tuple(r) for r in rows[["release_id", "block", "rho", "block_spent"]].to_numpy()] == [
         ("a", Q1, 0.01, 0.02), ("b", Q1, 0.01, 0.02), ("a", Q2, 0.01, 0.01),
     ]  # fmt: skip

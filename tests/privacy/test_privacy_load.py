@@ -294,6 +294,12 @@ def test_raw_ids_and_counts_do_not_leave(here, make_event) -> None:  # type: ign
     assert checked.passed
     assert all(not any(ch.isdigit() for ch in f.text.split(" releases")[0]) or f.check_name == "plan"
                for f in checked.figures)  # fmt: skip
+    here.max_rejected = 0.5
+    worse = here.write([make_event("very-secret-person", 1, "2024-01-02"), make_event("b", 1, "soon")])
+    again = check_people(here.inputs(worse), here.policy, here.question, where)
+    assert here.quarantined() and again == replace(
+        checked, figures=tuple(replace(f, threshold=0.5) if f.threshold else f for f in checked.figures)
+    ), "whether one person's row is malformed is nothing for the warehouse"
     with pytest.raises(PrivacyError, match="at least 16 bytes; got 3"):
         LoadSettings(NOW, here.root, b"abc")
     with pytest.raises(ContractError, match="must know its zone"):

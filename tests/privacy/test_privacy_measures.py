@@ -11,6 +11,7 @@ import pytest
 
 from contracts.calendar import blocks, week_of, weeks_between
 from contracts.evidence import Experiment
+from contracts.trials import TrialDesign, component_name
 from privacy import trials
 from privacy.plan import plan_releases, release_keys
 from privacy.room import Bound, FileSet, Fixed, HashOf, JourneyPolicy, PrivacyPolicy, Question, TrialPolicy
@@ -269,7 +270,9 @@ def test_real_trial_sums_are_exact_before_noise(world, shared_data: Path) -> Non
     groups = here.write(table, "assignments.csv", ("user_id", "experiment", "arm"))
     inputs = replace(here.inputs(events), assignments=FileSet((groups,)))
     out = totals(here, inputs)[f"trials {q.blocks[0].id}", "trial"]
-    scale = dict(zip(trials.NAMES, trials.component_bounds(here.policy.trials), strict=True))
+    components = TrialDesign().components()
+    bounds = trials.component_bounds(here.policy.trials, components)
+    scale = dict(zip(map(component_name, components), bounds, strict=True))
 
     def mean(arm: str, name: str) -> float:
         return float(out[arm, name] * scale[name] / out[arm, "n"])

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from privacy_worlds import SECRET
 
 from contracts.errors import BudgetExceeded, InputError, LedgerError, PrivacyError, WorkspaceError
 from contracts.release import NANO
@@ -25,6 +26,7 @@ from privacy import disk, files
 from privacy import publish as module
 from privacy.plan import plan_releases
 from privacy.room import read_charges, read_release, verify_ledger
+from privacy.vault import Vault
 
 
 class Killed(BaseException):
@@ -50,7 +52,7 @@ def inputs(here, make_event):  # type: ignore[no-untyped-def]
 
 
 def contents(here) -> dict[str, bytes]:  # type: ignore[no-untyped-def]
-    return {p.name: p.read_bytes() for p in sorted((here.root / "releases").glob("*"))}
+    return {p.name: p.read_bytes() for p in sorted((here.root / "releases").glob("*.parquet"))}
 
 
 def entries(here, kind: str) -> int:  # type: ignore[no-untyped-def]
@@ -179,7 +181,7 @@ def test_a_crash_at_each_point_is_resumed_under_one_charge(  # type: ignore[no-u
             here.publish(inputs)
     charged = read_charges(here.ledger)
     assert len(charged) == 1 and not contents(here)
-    staged = [p.read_bytes() for p in (here.root / "raw" / "staging").glob("*.parquet")]
+    staged = [b"".join(Vault.of(SECRET).read(p)) for p in (here.root / "raw" / "staging").glob("*.sealed")]
     assert len(staged) == keeps_draw
     paths = here.publish(inputs)
     assert entries(here, "attempt") == attempts
@@ -188,7 +190,49 @@ def test_a_crash_at_each_point_is_resumed_under_one_charge(  # type: ignore[no-u
     if keeps_draw:
         assert paths[0].read_bytes() == staged[0], "a whole staged draw is the one that is published"
     assert not list((here.root / "raw" / "staging").iterdir())
+    assert {p.suffix for p in (here.root / "releases").iterdir()} == {".parquet"}
     verify_ledger(here.ledger)
+
+
+def test_a_draw_that_is_not_published_cannot_be_read(here, inputs, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    """Neither the one that waits nor, after a crash, the one that is never published: sealed under the secret."""
+    drawn: list[bytes] = []
+    stage = module._stage
+
+    def keep(content: bytes, *more: Any) -> None:
+        drawn.append(content)
+        stage(content, *more)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "_stage", keep)
+        crash_before_commit(patched)
+        with pytest.raises(Killed):
+            here.publish(inputs)
+    (path,) = (p for p in (here.root / "raw" / "staging").iterdir() if p.suffix == ".sealed")
+    assert b"".join(Vault.of(SECRET).read(path)) == drawn[0] and drawn[0][:4] == b"PAR1"
+    with pytest.raises(PrivacyError, match="does not open"):
+        list(Vault.of(b"another secret of thirty-two byte").read(path))
+    on_disk = [p.read_bytes() for p in (*here.root.glob("raw/**/*"), *here.root.glob("releases/.*")) if p.is_file()]
+    assert not any(b"PAR1" in text or b"plumbline" in text for text in on_disk)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("when", ["before", "between"])
+def test_a_link_in_the_place_of_a_release_is_not_followed(here, inputs, monkeypatch, tmp_path, when: str) -> None:  # type: ignore[no-untyped-def]
+    target = tmp_path / "somebody's file"
+    target.write_text("precious")
+    plan = plan_releases(here.question, here.policy)[0]
+    link = here.root / "releases" / f".{plan.release_id}.part"
+    link.parent.mkdir()
+    if when == "between":
+        with monkeypatch.context() as patched:
+            crash_before_rename(patched)
+            with pytest.raises(Killed):
+                here.publish(inputs)
+        link.unlink()
+    link.symlink_to(target)
+    paths = here.publish(inputs)
+    assert target.read_text() == "precious" and paths[0].is_file() and not paths[0].is_symlink()
 
 
 def test_a_planted_staged_file_is_not_published(here, inputs, monkeypatch) -> None:  # type: ignore[no-untyped-def]
@@ -196,7 +240,7 @@ def test_a_planted_staged_file_is_not_published(here, inputs, monkeypatch) -> No
         crash_before_commit(patched)
         with pytest.raises(Killed):
             here.publish(inputs)
-    staged = next((here.root / "raw" / "staging").glob("*.parquet"))
+    staged = next((here.root / "raw" / "staging").glob("*.sealed"))
     staged.write_bytes(staged.read_bytes()[:-10])
     here.publish(inputs)
     assert entries(here, "attempt") == 1

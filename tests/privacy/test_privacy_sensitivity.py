@@ -24,6 +24,7 @@ import pandas as pd
 import pytest
 from privacy_worlds import NOW, SECRET
 
+from contracts.trials import TrialDesign
 from privacy import credit, diagnostics, journeys, kpi, levels, media, trials
 from privacy.bounding import per_cell, total
 from privacy.load import LoadSettings, load_people
@@ -90,7 +91,7 @@ def touched_cells(measure: str, name: str, cells: int) -> int:
     """Most cells that one person can touch, from the public keys."""
     if name.startswith(("clipped:", "quarter:")) or name == "cohort":
         return 1
-    known = {"kpi": 13, "levels": 13, "media": 13 * 2, "trials": len(trials.COMPONENTS), "diagnostics": 3}
+    known = {"kpi": 13, "levels": 13, "media": 13 * 2, "trials": len(TrialDesign().components()), "diagnostics": 3}
     return min(known.get(measure, cells), cells, 1024)
 
 
@@ -238,8 +239,12 @@ def crowd(rng: np.random.Generator, people: int, giant: int) -> list[dict[str, s
     return rows
 
 
-def check_person_by_person(here, datasets, people, giant):  # type: ignore[no-untyped-def]
-    """(pairs, {(measure, vector): largest L2 / C}) over all people of all datasets."""
+def check_person_by_person(here, datasets, people, giant, more=()):  # type: ignore[no-untyped-def]
+    """(pairs, {(measure, vector): largest L2 / C}) over all people of all datasets.
+
+    `more`: per further column of the assignments, the values that people have in turn.
+    """
+    components = max(len(here.question.design(e).components()) for e in here.question.experiments)
     plans = {(p.measure, v.name): v for p in plan_releases(here.question, here.policy) for v in p.vectors}
     pairs, worst = 0, dict.fromkeys(plans, 0.0)
     for seed in range(datasets):
@@ -247,7 +252,10 @@ def check_person_by_person(here, datasets, people, giant):  # type: ignore[no-un
         rows = crowd(rng, people, giant if seed == 0 else giant // 20)
         ids = sorted({r["user_id"].strip(" ") for r in rows})
         side = {name: i % 2 for i, name in enumerate(ids)}
-        arms = [(name, ("control", "treated")[i // 2 % 2]) for i, name in enumerate(ids)]
+        arms = [
+            (name, ("control", "treated")[i // 2 % 2], *(values[i // 4 % len(values)] for values in more))
+            for i, name in enumerate(ids)
+        ]
         whole = person_vectors(here, rows, arms)
         halves = [
             person_vectors(
@@ -259,7 +267,7 @@ def check_person_by_person(here, datasets, people, giant):  # type: ignore[no-un
         for key, v in plans.items():
             found = whole[key]
             assert found.empty or 0 <= found["cell"].min() <= found["cell"].max() < v.cells, key
-            most = touched_cells(key[0], v.name, v.cells)
+            most = components if key[0] == "trials" else touched_cells(key[0], v.name, v.cells)
             worst[key] = max(worst[key], check_people(found, v.bound_units, most, key))
             alone = pd.concat([half[key] for half in halves])
             columns, order = ["who", "cell", "x"], ["who", "cell", "x"]
@@ -280,6 +288,22 @@ def test_five_hundred_people_removed_one_at_a_time(world, make_question, monkeyp
     assert pairs >= 500
     slack = {key: w for key, w in worst.items() if w < 0.99}
     assert not slack, f"the data never pushed against these bounds: {slack}"
+
+
+@pytest.mark.parametrize("ghost", [False, True])
+def test_a_trial_with_everything_declared_keeps_its_bound(world, make_question, monkeypatch, ghost) -> None:  # type: ignore[no-untyped-def]
+    """Days before the test, strata, exposure and a ratio; or a covariate, entry and ghost exposure."""
+    design = TrialDesign(strata=("new", "old"), exposed="assignments" if ghost else "click", ghost=ghost)
+    if ghost:
+        design = replace(design, covariate=40.0, covariate_since=date(2024, 1, 8), entry=True)
+    else:
+        design = replace(design, pre_days=28, ratio=("revenue", "visits"))
+    here = small_world(world, make_question, shares={"trials": 0.3})
+    here.question = replace(here.question, designs={"holdout": design})
+    columns = (("new", "old"), ("true", "false", ""), ("1e300", "99", "", "0.5"), ("2024-02-05", "2024-03-24"))
+    with per_person(monkeypatch):
+        pairs, worst = check_person_by_person(here, datasets=2, people=60, giant=8000, more=columns)
+    assert pairs >= 100 and worst["trials", "trial"] > (0.9 if not ghost else 0.8)
 
 
 def test_the_claims_hold_when_cells_are_capped_instead(world, make_question, monkeypatch) -> None:  # type: ignore[no-untyped-def]
@@ -308,7 +332,7 @@ def test_the_test_above_sees_a_missing_bound(world, make_question, monkeypatch, 
 def test_the_test_above_sees_a_wrong_bound(world, make_question, monkeypatch, name) -> None:  # type: ignore[no-untyped-def]
     """Mutant of the measures whose vectors fit by construction: C stands for one cell, and nothing is scaled."""
     here = small_world(world, make_question, shares={name: 0.2})
-    monkeypatch.setattr(trials, "BOUND_UNITS", trials.ONE)
+    monkeypatch.setattr(trials, "bound_units", lambda components: trials.ONE)
     monkeypatch.setattr(diagnostics, "PEOPLE_UNITS", 10**6)
     for module in (trials, diagnostics):
         monkeypatch.setattr(module, "bounded", lambda rows, bound, cells, l0=0: per_cell(rows, bound))

@@ -102,7 +102,7 @@ def stray_release(here, name: str) -> Path:  # type: ignore[no-untyped-def]
 
 
 def staged(here, name: str) -> Path:  # type: ignore[no-untyped-def]
-    return here.root / "raw" / "staging" / f"{name}.parquet"  # type: ignore[no-any-return]
+    return here.root / "raw" / "staging" / f"{name}.sealed"  # type: ignore[no-any-return]
 
 
 def half_written(here, name: str) -> Path:  # type: ignore[no-untyped-def]

@@ -10,12 +10,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from app.draws import to_tables
 from contracts.errors import PlumblineError
 from contracts.response import SteadyResponse
+from contracts.surface import DynamicResponse
 from contracts.tables import VIEWS
 from workflow.artifacts import Draft, all_of, code_version, digest_of, find
 from workflow.codec import read_arrays, response_arrays, response_of, write_arrays
-from workflow.warehouse import Content, build, read_view, response_rows, stamp
+from workflow.warehouse import Content, build, read_view, stamp
 
 
 def test_an_uncommitted_draft_is_no_artifact(tmp_path: Path) -> None:
@@ -63,13 +65,25 @@ def response() -> SteadyResponse:
     )
 
 
+def whole() -> DynamicResponse:
+    """The tiny response in time."""
+    two = np.full((2, 2), 0.5)
+    return DynamicResponse(
+        response(), two, two, 3, np.arange(12.0).reshape(3, 2, 2), np.ones((3, 2)), np.ones(3), date(2026, 1, 5), 7,
+        "EUR", "conversions", None,
+    )  # fmt: skip
+
+
 def test_a_response_survives_its_file_and_its_rows(tmp_path: Path) -> None:
     write_arrays(response_arrays(response()), tmp_path / "r.npz")
     back = response_of(read_arrays(tmp_path / "r.npz"))
     assert back.channels == ("tv", "web") and np.array_equal(back.amplitude, response().amplitude)
-    rows = response_rows(response()).set_index(["draw", "geo", "channel"])
+    tables = to_tables(whole())
+    rows = tables.draws.set_index(["draw", "geo", "channel"])
     assert rows.loc[(1, "c", "web"), "amplitude"] == 11 and rows.loc[(1, "a", "tv"), "weight"] == 0.75
     assert rows.loc[(0, "b", "web"), "half_saturation"] == 2 and rows.loc[(1, "b", "tv"), "unit"] == 3
+    recent = tables.recent.set_index(["geo", "periods_before", "channel"])["exposure"]
+    assert recent[("a", 2, "tv")] == 0 and recent[("a", 1, "web")] == 3 and recent[("c", 1, "tv")] == 10
 
 
 def kpi_rows(count: int = 1) -> pd.DataFrame:
@@ -84,7 +98,7 @@ def kpi_rows(count: int = 1) -> pd.DataFrame:
 
 def test_every_view_has_the_columns_and_types_of_the_contract(tmp_path: Path) -> None:
     path = tmp_path / "warehouse.duckdb"
-    build(path, tmp_path / "tables", Content({"v_kpi": kpi_rows()}, response_rows(response()), {"project": "x"}))
+    build(path, tmp_path / "tables", Content({"v_kpi": kpi_rows()}, whole(), {"project": "x"}))
     with duckdb.connect(str(path), read_only=True) as connection:
         for view in VIEWS:
             found = [(r[0], r[1]) for r in connection.execute(f"DESCRIBE {view.name}").fetchall()]
@@ -92,7 +106,9 @@ def test_every_view_has_the_columns_and_types_of_the_contract(tmp_path: Path) ->
         assert connection.execute("SELECT value, variance FROM v_kpi").fetchall() == [(-1.5, None)]
         assert connection.execute("SELECT value FROM meta WHERE key = 'project'").fetchall() == [("x",)]
         assert connection.execute("SELECT count(*) FROM response_draws").fetchall() == [(12,)]
-    assert {p.stem for p in (tmp_path / "tables").iterdir()} == {*(v.name for v in VIEWS), "response_draws", "meta"}
+    assert {p.stem for p in (tmp_path / "tables").iterdir()} == {
+        *(v.name for v in VIEWS), "response_draws", "response_recent", "meta",
+    }  # fmt: skip
 
 
 def test_the_file_is_replaced_whole(tmp_path: Path) -> None:

@@ -97,6 +97,8 @@ CASES: dict[str, tuple[Break, str]] = {
         r"experiments.csv row \d+: treated names the geo 'nowhere', which is not declared"),
     "experiment with an unknown channel": (
         edit("experiments.csv", first("channel", "radio")), r"experiments.csv row 2: channel is 'radio'"),
+    "geo experiment with one unknown channel of two": (
+        edit("experiments.csv", first("channel", "search;radio")), r"experiments.csv row 2: channel is 'search;radio'"),
     "experiment that ends before it starts": (
         edit("experiments.csv", first("end", "2000-01-01")), r"row 2: end is '2000-01-01'; the test ends before"),
     "typo in plumb.toml": (

@@ -114,7 +114,13 @@ def test_a_plan_reads_nothing_about_people(workspace: Path, plumb: Plumb, tmp_pa
     code, answer = plumb("budget", "plan", tmp_path / "nowhere")
     assert code == 0 and not answer["declared"] and [r["rho"] for r in answer["rows"]] == [0.05, 0.1, 0.2, 0.5, 1.0]
     code, shown = text("budget", "plan", workspace)
-    assert code == 0 and "user lift" in shown and "sd = C / sqrt(2 rho" in shown and "12.4 %" in shown
+    assert (
+        code == 0
+        and "user lift" in shown
+        and "two arms of 50,000 people" in shown
+        and "sd = C / sqrt(2 rho" in shown
+        and "12.4 %" in shown
+    )
     for options, said in (
         (("--share", "kpi"), "write a measure and its part, such as kpi=0.6"),
         (("--share", "sales=0.2"), "--share sales is unknown"),

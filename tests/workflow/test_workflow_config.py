@@ -6,13 +6,18 @@ import copy
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from contracts.errors import ConfigError
+from mmm.adstock import WeibullPdf
 from mmm.fit import RunFlags
+from mmm.saturation import Hill, Logistic
+from mmm.spec import ModelSpec
 from privacy.policy import PrivacyPolicy
 from privacy.rules import PositionWeights, TimeDecay
 from workflow.config import load, parse
+from workflow.step_fit import spec_of
 
 BASE: dict[str, Any] = {"project": {"id": "abcd"}, "inputs": {"events": {"path": "events.csv"}}}
 
@@ -53,6 +58,12 @@ CASES = [
     (("privacy", "credit", "rules", "a"), {"kind": "time_decay", "first": 0.4},
      r"credit.rules\] a: first is no parameter of 'time_decay', which takes half_life_days; remove it"),
     (("privacy", "levels", "quarter_bounds"), 0.5, r"\[privacy.levels\] quarter_bounds is 0.5; it must be 1"),
+    (("channels", "tv", "adstock"), "weibul", r"\[channels.tv.adstock\] kind is 'weibul'; use 'negative_binomial'"),
+    (("channels", "tv", "adstock"), {"kind": "geometric", "delay": 2.0},
+     r"\[channels.tv\] adstock: delay is no parameter of 'geometric'; remove it"),
+    (("channels", "tv", "prior"), {"on": "cpa", "mean": 1, "sd": 1}, r"\[channels.tv.prior\] on is 'cpa'; use 'roi'"),
+    (("channels", "tv"), {"roi_mean": 1, "prior": {"on": "roi", "mean": 1, "sd": 1}}, r"both prior and roi_mean are"),
+    (("model", "saturation"), {"kind": "root", "half": [1, 1]}, r"half is no parameter of 'root'; remove it"),
     (("model", "draws"), "many", r"\[model\] draws is 'many'; write a whole number"),
 ]  # fmt: skip
 
@@ -120,3 +131,27 @@ def test_declared_regions_reach_the_room() -> None:
         broken("privacy", "levels", value={"regions": {"coast": ["a", "b"]}, "nation": 0.4})
     ).privacy.policy()
     assert dict(policy.levels.regions) == {"coast": ("a", "b")} and policy.levels.nation == 0.4
+
+
+def test_the_model_reads_what_channels_and_model_declare():
+    raw = broken("model", value={"saturation": "logistic", "roi": [1.5, 1.0], "max_lag_days": 56})
+    raw["channels"] = {
+        "tv": {
+            "adstock": {"kind": "weibull_pdf", "retention": [2, 5]},
+            "prior": {"on": "mroi", "mean": 0.8, "sd": 0.4},
+        },
+        "search": {"roi_mean": 2.0, "saturation": {"kind": "hill", "slope": [1.3, 0.2]}, "saturate_first": True},
+        "email": {},
+    }
+    spec = spec_of(parse(raw))
+    assert spec.saturation == Logistic()
+    assert spec.max_lag_days == 56
+    assert spec.roi.location == pytest.approx(np.log(1.5) - spec.roi.scale**2 / 2)
+    assert set(spec.channels) == {"tv", "search"}
+    tv, search = spec.channels["tv"], spec.channels["search"]
+    assert tv.adstock == WeibullPdf(retention_a=2, retention_b=5)
+    assert (tv.prior.kind, tv.prior.scale) == ("mroi", pytest.approx(np.sqrt(np.log(1.25))))
+    assert search.saturation == Hill(slope_median=1.3, slope_scale=0.2)
+    assert search.saturate_first
+    assert search.prior.kind == "roi"
+    assert spec_of(parse(BASE)) == ModelSpec()

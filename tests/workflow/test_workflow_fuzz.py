@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from contracts.errors import UserError
 from workflow.config import load, parse
 from workflow.init import initialise
-from workflow.panel_build import check_public, from_panel
+from workflow.panel_build import check_public
+from workflow.panel_table import from_panel
 from workflow.tables_in import read_public
 
 LOOSE = settings(max_examples=25, deadline=timedelta(seconds=30), suppress_health_check=list(HealthCheck))

@@ -1,4 +1,4 @@
-"""v_levels from two release files, through the warehouse."""
+"""v_levels from two release files, through the warehouse; shares of people in v_checks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from contracts.release import Release
 from contracts.tables import BY_NAME
 from workflow.artifacts import Artifact
-from workflow.views_out import levels_view
+from workflow.views_out import diagnostics_checks, levels_view
 from workflow.warehouse import Content, build
 
 WEEKS = (date(2024, 1, 1), date(2024, 1, 8))
@@ -59,3 +59,20 @@ def test_levels_are_shown_as_released_and_made_consistent(releases, tmp_path) ->
 
 def test_without_levels_the_view_is_empty(releases) -> None:  # type: ignore[no-untyped-def]
     assert levels_view(releases[:1], artifact()).empty
+
+
+def test_consent_and_bots_are_told_as_noisy_shares() -> None:
+    """Rate and sd by the delta method; bots are a share of the consenting, among whom they are counted."""
+    columns = ["vector", "metric", "geo", "value", "variance"]
+    rows = [
+        ("people", m, "", v, 100.0) for m, v in (("people", 1000.0), ("consenting", 800.0), ("invalid_people", -8.0))
+    ]
+    checks = diagnostics_checks([release("diagnostics", [*rows, ("cohort", "cohort", "a", 5.0, 9.0)], columns)])
+    told = checks.set_index("check_name")
+    rate = told.loc["diagnostics consent rate"]
+    assert rate["value"] == pytest.approx(0.8) and rate["text"] == "consent rate: 80.0% of people (noise sd 1.3%)"
+    assert told.loc["diagnostics invalid share", "value"] == pytest.approx(-0.01), "never clipped at zero"
+    few = release("diagnostics", [(*r[:3], r[3] / 100, r[4]) for r in rows], columns)
+    told = diagnostics_checks([few]).set_index("check_name")
+    assert pd.isna(told.loc["diagnostics consent rate", "value"]) and "noise hides" in told.loc[
+        "diagnostics consent rate", "text"]  # fmt: skip

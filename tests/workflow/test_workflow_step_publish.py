@@ -24,6 +24,7 @@ def priced() -> scenarios.Pricing:
     figures = {name: float(i) for i, name in enumerate(INTERVAL)}
     start, end = date(2026, 1, 5), date(2026, 1, 11)
     channel = {"channel": "search", "spend": 100.0, "spend_change": 0.1} | figures
+    channel |= {"within": 0.8, "beyond": 0.2, "carried_in": 0.1, "extrapolated": False}
     cell = {"channel": "search", "period_start": start, "period_end": end, "geo": "north", "spend": 100.0} | figures
     return scenarios.Pricing(
         currency="USD", kpi="conversions", period_days=7, period_start=start, period_end=end, run_id="run-1",

@@ -15,9 +15,10 @@ import pytest
 
 from contracts.intervals import normal_interval
 from contracts.response import SteadyResponse
+from contracts.surface import DynamicResponse
 from workflow import runner
 from workflow.artifacts import Draft
-from workflow.codec import response_arrays, write_arrays, write_frame
+from workflow.codec import surface_arrays, write_arrays, write_frame
 from workflow.init import initialise
 from workflow.job import Job
 from workflow.paths import secret_home
@@ -148,6 +149,12 @@ def test_as_of_releases_the_open_quarter_once(workspace: Path, plumb: Plumb) -> 
     assert {n: b for n, b in releases(workspace).items() if n in published} == published
 
 
+def test_a_day_that_has_not_come_is_refused_before_any_charge(workspace: Path, plumb: Plumb) -> None:
+    initialise(workspace)
+    code, answer = plumb("release", workspace, "--as-of", "2999-01-01")
+    assert code == 2 and "2999-01-01 lies in the future" in answer["error"] and not releases(workspace)
+
+
 def test_weekly_releases_follow_the_open_quarter_and_add_up_to_its_share(workspace: Path, plumb: Plumb) -> None:
     initialise(workspace)
     config = workspace / "plumb.toml"
@@ -184,7 +191,21 @@ def fake_fit(passed: bool, mean: float) -> Callable[[Job, Draft, Report], Made]:
         write_frame(pd.DataFrame([curve | normal_interval(mean, 1.0)]), draft.path("curves.parquet"))
         one, three = np.ones((1, 1)), np.array([[1.0], [2.0], [3.0]])
         response = SteadyResponse(("tv",), ("a",), three[:, None], one, three, three, one, one[0], np.full(3, 1 / 3))
-        write_arrays(response_arrays(response), draft.path("response.npz"))
+        whole = DynamicResponse(
+            response,
+            0.1 * three,
+            0 * three,
+            2,
+            one[None],
+            one,
+            one[0],
+            date(2024, 9, 23),
+            7,
+            "USD",
+            "conversions",
+            None,
+        )
+        write_arrays(surface_arrays(whole), draft.path("surface.npz"))
         draft.path("checks.json").write_text("[]", encoding="utf-8")
         facts = {"model_version": "m", "release_id": "r", "evidence_ids": "e"}
         return Made(facts) if passed else Made(facts, "failed_gate", "R-hat of tv is 1.2 (limit 1.01)")

@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from contracts.errors import InputError
+from contracts.errors import ConfigError, InputError
 from workflow.config import Config, parse
 from workflow.files_in import read_text, resolve
-from workflow.panel_build import _media, _weekly, from_panel
+from workflow.panel_build import _media, _weekly
+from workflow.panel_table import from_panel
 from workflow.tables_in import read_public, read_spend
 
 
@@ -127,7 +128,16 @@ def test_panel_arrays_follow_their_labels(tmp_path: Path) -> None:
     ("rows", "sentence"),
     [
         (["2026-01-05,a,1,1,1,1,1", "2026-01-19,a,1,1,1,1,1", "2026-01-26,a,1,1,1,1,1"], "jumps from 2026-01-05 to"),
-        (["2026-01-05,a,1,1,1,1,1", "2026-01-12,a,1,1,1,1,1", "2026-01-05,b,1,1,1,1,1"], "1 rows for geo 'b'"),
+        (
+            [
+                "2026-01-05,a,1,1,1,1,1",
+                "2026-01-12,a,1,1,1,1,1",
+                "2026-01-19,a,1,1,1,1,1",
+                "2026-01-05,b,1,1,1,1,1",
+                "2026-01-19,b,1,1,1,1,1",
+            ],
+            "2 rows for geo 'b' between 2026-01-05 and 2026-01-19, which are 3 dates",
+        ),
         (["2026-01-05,a,1,1,1,1,1", "2026-01-05,a,1,1,1,1,1", "2026-01-12,a,1,1,1,1,1"], "earlier row too"),
         (["2026-01-05,a,1,-1,1,1,1", "2026-01-12,a,1,1,1,1,1"], "row 2: tv_spend is '-1'; negative"),
         (["2026-01-05,a,1,1,1,1,", "2026-01-12,a,1,1,1,1,1"], "row 2: price is empty; a number is needed"),
@@ -138,6 +148,33 @@ def test_panel_faults_name_the_place(rows: list[str], sentence: str, tmp_path: P
     write(tmp_path / "panel.csv", PANEL + "\n".join(rows) + "\n")
     with pytest.raises(InputError, match=sentence):
         from_panel(tmp_path, panel_config())
+
+
+def test_a_geo_may_begin_late_and_its_missing_rows_say_nothing(tmp_path: Path) -> None:
+    rows = ["2026-01-05,a,4,1,1,1,3", "2026-01-12,a,4,1,1,1,3", "2026-01-19,a,4,1,1,1,3", "2026-01-12,b,2,5,1,7,1",
+            "2026-01-19,b,2,5,1,7,2"]  # fmt: skip
+    write(tmp_path / "panel.csv", PANEL + "\n".join(rows) + "\n")
+    panel, _ = from_panel(tmp_path, panel_config())
+    assert np.isnan(panel.kpi[1, 0]) and np.isfinite(panel.kpi).sum() == 5
+    assert panel.spend[1, :, 0].tolist() == [0, 5, 5] and panel.media[1, :, 1].tolist() == [0, 7, 7]
+    assert panel.controls[1, :, 0].tolist() == [1.5, 1, 2]
+
+
+def test_segments_reach_frequency_and_treatments(tmp_path: Path) -> None:
+    head = "date,geo,segment,orders,tv_spend,tv_reach,tv_often,promo\n"
+    rows = [f"2026-01-{d:02d},a,{s},3,1,{d},2.5,{p}\n" for s in ("new", "old") for d, p in ((5, 10), (12, 30))]
+    write(tmp_path / "panel.csv", head + "".join(rows))
+    columns = {"spend": {"tv": "tv_spend"}, "exposure": {}, "controls": [], "geo": ["geo", "segment"]}
+    more = {"reach": {"tv": "tv_reach"}, "frequency": {"tv": "tv_often"}, "treatments": {"promo": "min"}}
+    panel, _ = from_panel(tmp_path, panel_config(**columns, **more))
+    assert panel.geos == ("a / new", "a / old")
+    assert panel.media[0, :, 0].tolist() == [5, 12]
+    assert panel.frequency is not None and panel.frequency[0, :, 0].tolist() == [2.5, 2.5]
+    assert panel.control_names == ("promo",) and dict(panel.treatments) == {"promo": 10.0}
+    with pytest.raises(ConfigError, match="'tv' has one of reach and frequency; give both"):
+        panel_config(exposure={}, reach={"tv": "x"})
+    with pytest.raises(ConfigError, match="reach names 'web', which must stand in spend and not in exposure"):
+        panel_config(reach={"web": "x"}, frequency={"web": "y"})
 
 
 def test_a_panel_column_that_is_not_there(tmp_path: Path) -> None:

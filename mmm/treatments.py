@@ -1,0 +1,46 @@
+"""Contribution of non-media treatments (price, promotion): a control counted from the value that means none of it.
+
+| on paper | here | dims | unit |
+|---|---|---|---|
+| gamma_k | coefficient | draw | relative to the level, per sd of the control |
+| x0_k | `Panel.treatments` | | as supplied |
+| L_g gamma_k (x − x0) / sd_k | contribution | geo, period | KPI units, signed |
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from contracts.intervals import INTERVAL, summarise
+from contracts.panel import Panel
+from mmm.design import build_design, kept_controls
+from mmm.effects import scale_factor
+from mmm.posterior import Posterior
+from mmm.spec import ModelSpec
+
+
+def treatment_effects(panel: Panel, spec: ModelSpec, posterior: Posterior) -> pd.DataFrame:
+    """Rows treatment, geo (None: all), and the interval of the incremental KPI over all periods, scaled back.
+
+    Treatments without any variation carry nothing and have no row.
+    """
+    design = build_design(panel, spec)
+    keep, _, sd = kept_controls(panel.controls)
+    names = [n for n, k in zip(panel.control_names, keep, strict=True) if k]
+    shared = posterior.shared.reshape(posterior.draws, -1)
+    gamma = shared[:, shared.shape[1] - len(names) :]  # the controls come last
+    factor = scale_factor(panel, posterior)
+    frames = []
+    for name, baseline in panel.treatments.items():
+        if name not in names:
+            continue
+        k = names.index(name)
+        column = panel.controls[:, :, panel.control_names.index(name)]
+        push = design.level * (column - baseline).sum(axis=1) / sd[k]  # (G,)
+        draws = (factor * gamma[:, k])[:, None] * np.append(push.sum(), push)
+        table = pd.DataFrame(summarise(draws))[list(INTERVAL)]
+        table.insert(0, "geo", pd.Series([None, *panel.geos], dtype=object))
+        table.insert(0, "treatment", name)
+        frames.append(table)
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=["treatment", "geo", *INTERVAL])
