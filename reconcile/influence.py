@@ -149,7 +149,7 @@ def free_bias(linear: Linear, name: str, data: Arrays, priors: PoolPriors) -> np
     Positive: the rest says more than the model of the channel does, or the credit more than on other channels.
     """
     at, shape = layout(data)[name]
-    if {"mmm_bias": "mmm", "channel_bias": "credit"}[name] not in linear.places:  # no such source: nothing to doubt
+    if at.start == at.stop:  # no credit at all
         return np.zeros(shape)
     first = {"mmm_bias": _mmm_bias_row, "channel_bias": _channel_bias_row}[name](linear, data)
     whole = linear.information() + linear.ground

@@ -19,7 +19,6 @@ from reconcile.prepare import Prepared, prepare
 from reconcile.priors import PoolPriors
 from reconcile.sampler import MAX_RHAT, MIN_ESS, Effort, Sampled, sample
 from reconcile.scores import score_rows
-from reconcile.sources import alone
 
 __all__ = [
     "MAX_RHAT", "MIN_ESS", "Covariate", "Diagnostics", "LiftScope", "MmmEvidence", "PoolInputs", "PoolPriors",
@@ -49,7 +48,6 @@ class Reconciled:
     outcomes: pd.DataFrame  # v_reconciled
     conflicts: tuple[conflict.Conflict, ...]
     scores: pd.DataFrame  # v_pool_scores
-    alone: dict[str, np.ndarray]  # source -> draws (S, C) of what it says alone; NaN where it is silent
     diagnostics: Diagnostics
     left_out: tuple[str, ...]  # evidence that could not be read
 
@@ -82,7 +80,6 @@ def reconcile(
         outcomes=reconciled_rows(inputs, drawn, share, found),
         conflicts=found,
         scores=score_rows(inputs, data, linear, priors, seed),
-        alone=alone(inputs, data, linear, priors, seed),
         diagnostics=Diagnostics(drawn.rhat, drawn.ess, drawn.divergences, len(drawn.level), again),
         left_out=data.left_out,
     )

@@ -147,7 +147,7 @@ def sources(job: Job, surface: Surface) -> dict[str, dict[str, float]]:
     total = dict(zip(channels, incremental.mean(axis=0), strict=True))
     known = surface.response.channels
     out: dict[str, dict[str, float]] = {}
-    rows = pd.read_parquet(pooled.path("v_incrementality.parquet"))
+    rows = pd.read_parquet(pooled.path("v_incrementality.parquet")).dropna(subset=["credited"])
     for model, part in rows.groupby("model"):
         said = part.groupby("channel")[["credited", "incremental_kpi"]].sum()
         ratio = (said["credited"].clip(lower=0) / said["incremental_kpi"]).replace([np.inf], np.nan).dropna()

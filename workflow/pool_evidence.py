@@ -82,8 +82,7 @@ def pool_inputs(job: Job) -> PoolInputs:
     """All evidence of this job about the panel's periods. Raises ContractError when one piece would count twice."""
     panel, channels, spans = job.panel, paid_channels(job.panel), periods(job)
     library, _ = read_library(job.outcomes["lift"].artifact)
-    usable = np.array(single_channel_lifts(job), dtype=int)
-    lifts = only(library, usable)
+    lifts = only(library, np.array(single_channel_lifts(job), dtype=int))
     mmm, pooled = treat(_model(job, channels, spans), lifts, job.config.reconcile.lifts, job.config.model.seed)
     weeks = slices(panel, spans)
     keep = [panel.channels.index(c) for c in channels]
@@ -108,7 +107,7 @@ def _model(job: Job, channels: Sequence[str], spans: Sequence[Period]) -> MmmEvi
     terms = terms_of(job, single_channel_lifts(job))
     rows, lifted = one_signed(lift_draws(panel, spec, posterior, terms))
     mean, sd = profile(panel, spec, posterior, channels, spans)
-    seen = tuple(sorted({i for t in terms for i in t.evidence_ids})) if calibrated else ()
+    seen = tuple(sorted({i for t in terms_of(job) for i in t.evidence_ids})) if calibrated else ()
     return MmmEvidence(tuple(channels), totals[rows], lifted[rows], (*job.panel.evidence_ids, *seen), mean, sd)
 
 

@@ -59,7 +59,7 @@ def _build(job: Job, draft: Draft, report: Report) -> Made:
     for name, frame in frames.items():
         write_frame(frame.assign(evidence_ids=evidence), draft.path(f"{name}.parquet"))
     arrays = {"incremental": found.incremental, "by_period": found.by_period, "channels": np.array(found.channels)}
-    write_arrays(arrays | {f"source.{n}": v for n, v in found.alone.items()}, draft.path("pool.npz"))
+    write_arrays(arrays, draft.path("pool.npz"))
     return Made(_facts(found))
 
 
@@ -98,12 +98,6 @@ def read_pool(artifact: Artifact) -> tuple[tuple[str, ...], np.ndarray]:
     """Channels and draws (S, C) of the reconciled incremental outcome, KPI units over the period."""
     arrays = read_arrays(artifact.path("pool.npz"))
     return tuple(str(c) for c in arrays["channels"]), arrays["incremental"]
-
-
-def read_sources(artifact: Artifact) -> dict[str, np.ndarray]:
-    """What each source alone says of the incremental outcome: name -> draws (S, C), NaN where it is silent."""
-    arrays = read_arrays(artifact.path("pool.npz"))
-    return {n.removeprefix("source."): v for n, v in arrays.items() if n.startswith("source.")}
 
 
 def health_checks(artifact: Artifact) -> pd.DataFrame:
