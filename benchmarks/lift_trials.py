@@ -14,9 +14,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lift.arms import adjusted, among_exposed, complier_effect, intention_to_treat, ratio, stratified
+from lift.arms import (
+    adjusted,
+    among_exposed,
+    complier_effect,
+    differences,
+    intention_to_treat,
+    ratio,
+    stratified,
+    uncertain,
+    without_before,
+)
 from lift.sequential import mixture_sequence, spending_sequence
-from lift.totals import Totals, added
+from lift.totals import Estimate, Totals, added
 
 COMPONENTS = (
     "n", "conversions", "conversions*conversions", "visits", "visits*visits", "conversions*visits",
@@ -59,6 +69,7 @@ class World:
         return {
             "itt": itt,
             "cuped": itt,
+            "stratified cuped": itt,
             "stratified": itt,
             "ratio": quotient,
             "ghost": self.effect,
@@ -113,6 +124,7 @@ def coverage(world: World, people: int, trials: int, times: float, seed: int) ->
     found = {
         "itt": intention_to_treat(*one, "conversions"),
         "cuped": adjusted(*one, "conversions", "pre_visits"),
+        "stratified cuped": _within_strata(list(strata.values())),
         "stratified": stratified(strata, "conversions"),
         "ratio": ratio(*one, "conversions", "visits"),
         "ghost": among_exposed(*ghost, "conversions"),
@@ -123,6 +135,12 @@ def coverage(world: World, people: int, trials: int, times: float, seed: int) ->
     late = complier_effect(*one, "conversions")
     out["late"] = _row(late.lower, late.upper, late.p_value, truth["late"])
     return out
+
+
+def _within_strata(pairs: list[tuple[Totals, Totals]]) -> Estimate:
+    """The published reading of a test that declares strata and a value from before."""
+    both = differences(pairs, ["conversions", "pre_visits"])
+    return uncertain(both, *without_before(both, 0, 1))
 
 
 def _row(lower: np.ndarray, upper: np.ndarray, p: np.ndarray, truth: float) -> tuple[float, float, float]:

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import statsmodels.api as sm
-from lift_worlds import declared_release
+from lift_worlds import declared_release, panel, weekly
 
 from contracts.errors import ContractError
 from contracts.evidence import Experiment
 from contracts.trials import TrialDesign
+from lift.library import build_library
 from lift.looks import read_looks
 from lift.readout import running_readout, user_readout
 from lift.sequential import mixture_sequence, spending_sequence
 from lift.totals import added, read_cell
 from lift.trials import read_arms, read_trial
+from mmm.lifts import lift_terms
 
 MAIL = Experiment("mail", "user", "email", date(2024, 1, 1), date(2024, 2, 4), (), None)
 BEFORE = TrialDesign(metrics=("conversions", "revenue"), covariate=9.0, covariate_since=date(2023, 1, 1))
@@ -225,3 +227,20 @@ def test_the_page_of_a_declared_test_holds_every_reading_and_the_family() -> Non
     assert "all 2 arms allowed for (Dunnett" in family.text and family.value == pytest.approx(
         float(reading.families["conversions"].dunnett.min())
     )
+
+
+def test_the_model_hears_the_published_row_and_no_other() -> None:
+    """Decision 0004: shares of people from spend and arm sizes; CUPED changes mean and error of the row alone."""
+    p = panel(*weekly(np.random.default_rng(2)), spend=np.full((12, 48), 50.0))
+    experiment = replace(MAIL, channel="tv", start=p.weeks[40], end=p.weeks[43] + timedelta(days=6), spend_delta=900.0)
+    people = _people(6, arms=("control", "a"))
+    design = replace(BEFORE, exposed="assignments", ghost=True)
+    terms = {}
+    for name in ("cuped", "difference_in_means"):
+        release = declared_release(people, replace(design, headline=name), noise=2.0)
+        library = build_library(p, (experiment,), {"mail": release})
+        assert [(e.estimator, e.metric) for e in library.estimates] == [(name, m) for m in ("conversions", "revenue")]
+        (terms[name],) = lift_terms(p, library, (experiment,), {})
+        assert terms[name].mean == library.estimates[0].mean and terms[name].std_error == library.estimates[0].std_error
+    a, b = terms.values()
+    assert a.std_error < b.std_error and a.coverage == b.coverage and a.evidence_ids == b.evidence_ids
