@@ -29,7 +29,7 @@ CONFIDENCE = {"0.8": ("p10", "p90"), "0.9": ("p05", "p95")}
 FORMATS = ("json", "csv", "parquet", "arrow")
 RESERVED = ("from", "to", "confidence", "latest", "as_of", "columns", "limit", "offset", "format")
 HISTORY = {"v_effects": "v_effects_history", "v_credit": "v_credit_history"}
-_WINDOWS = (("week", "week"), ("period_start", "period_end"), ("start", "end"))
+_WINDOWS = (("week", "week"), ("period_start", "period_end"), ("period_start", "period_start"), ("start", "end"))
 _STAMPS = ("published_at", "charged_at", "written_at", "decided_at", "started_at")
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 _WHOLE = re.compile(r"\d{1,12}")
@@ -90,8 +90,9 @@ def parse(view: View, parameters: Mapping[str, str]) -> Query:
             raise ContractError(f"parameter {name!r} holds a NUL character.")
     as_of = _moment(parameters.get("as_of"))
     confidence = parameters.get("confidence")
-    if confidence is not None and (confidence not in CONFIDENCE or "p05" not in view.names):
-        fix = "use 0.8 or 0.9" if "p05" in view.names else f"{view.name} has no intervals"
+    levels = [level for level, ends in CONFIDENCE.items() if set(ends) <= set(view.names)]
+    if confidence is not None and confidence not in levels:
+        fix = f"use {' or '.join(levels)}" if levels else f"{view.name} has no intervals"
         raise ContractError(f"confidence is {confidence[:20]!r}; {fix}.")
     first, last = _day("from", parameters), _day("to", parameters)
     if (first or last) and _window(view) is None:
