@@ -188,8 +188,8 @@ def grades(s: Snapshot) -> dict[str, str]:
     for channel, group in rows.groupby("channel"):
         weight = float(group["weight_lift"].max()) if group["weight_lift"].notna().any() else 0.0
         out[str(channel)] = "A" if weight >= MOST else "B" if weight >= PART else "C"
-        if (group["flag"].fillna("") != "").any():
-            out[str(channel)] = "D"
+    for channel in s.conflicts.loc[s.conflicts["severity"].fillna("") != "", "channel"]:
+        out[str(channel)] = "D"
     return dict.fromkeys(out, "D") if figures.failed_gate(s) else out
 
 

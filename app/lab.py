@@ -92,8 +92,8 @@ def findings(s: Snapshot, kind: str, *, only_warnings: bool) -> pd.DataFrame:
     rows = rows[rows["status"] == "warn"] if only_warnings else rows
     rows = rows.sort_values("p_value", na_position="last", kind="stable")
     return pd.DataFrame(
-        [{"finding": r.text, "verdict": "differs" if r.status == "warn" else "agrees"} for r in each(rows)],
-        columns=["finding", "verdict"],
+        [{"verdict": "differs" if r.status == "warn" else "agrees", "finding": r.text} for r in each(rows)],
+        columns=["verdict", "finding"],
     )
 
 

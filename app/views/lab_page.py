@@ -82,7 +82,7 @@ def _parity(s: Snapshot) -> None:
     if found.empty:
         st.success("All of them agree within the released noise.", icon=":material/check_circle:")
     else:
-        common.table(found, f"Comparisons: {lab.KINDS[kind]}", first="medium")
+        common.table(found, f"Comparisons: {lab.KINDS[kind]}", first="small")
         common.footer(figures.provenance(s.parity), "", view="v_parity")
 
 

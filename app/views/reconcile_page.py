@@ -81,7 +81,7 @@ def _factors(s: Snapshot, period: evidence.Period) -> None:
     flags = evidence.flags(s, period)
     if flags:
         lines = "\n".join(f"- {common.plain(text)}" for text in flags)
-        st.warning(f"Sources disagree:\n{lines}", icon=":material/flag:")
+        st.warning(f"Notes on the factors:\n{lines}", icon=":material/flag:")
     chart = factors.factor_plot(rows, figures.channels(s))
     st.altair_chart(chart, width="stretch", alt=factors.alt_text(rows))
     table = tables.factors(s, period)

@@ -271,7 +271,7 @@ def test_of_a_token_only_the_hash_is_kept(tmp_path: Path) -> None:
         remarks.revoke_token(con, "ci")
         assert remarks.find_token(con, secret) is None
         assert [t.revoked_at is None for t in remarks.tokens(con)] == [False]
-        _, again = remarks.create_token(con, "ci", ["write"])
+        _, again = remarks.create_token(con, "ci", ["plan"])
         assert again != secret
         with pytest.raises(ContractError, match="there is no token 'old' to revoke"):
             remarks.revoke_token(con, "old")
