@@ -20,7 +20,7 @@ LENGTHS = (0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0)  # of the test as it was run
 
 
 @dataclass(frozen=True, slots=True)
-class Test:
+class Trial:
     """One test, by its row for the KPI (the first row where the KPI was not measured)."""
 
     name: str
@@ -49,7 +49,7 @@ class Test:
         return float((norm.ppf(1 - LEVEL / 2) + norm.ppf(POWER)) * self.sd)
 
 
-def tests(s: Snapshot) -> tuple[Test, ...]:
+def tests(s: Snapshot) -> tuple[Trial, ...]:
     """Every test and arm, newest first."""
     out = []
     for (name, arm), rows in s.lift.groupby(["experiment", "arm"], sort=False):
@@ -58,7 +58,7 @@ def tests(s: Snapshot) -> tuple[Test, ...]:
         out.append(
             (
                 r.end,
-                Test(
+                Trial(
                     str(name), str(arm), r.channel, r.kind, r.metric, r.estimator, (r.end - r.start).days + 1,
                     r.mean, r.sd, r.p05, r.p95, r.p_value, r.noise_variance_share,
                     None if pd.isna(r.spend_delta) else float(r.spend_delta),
@@ -68,12 +68,12 @@ def tests(s: Snapshot) -> tuple[Test, ...]:
     return tuple(t for _, t in sorted(out, key=lambda pair: pair[0], reverse=True))
 
 
-def rows_of(s: Snapshot, test: Test) -> pd.DataFrame:
+def rows_of(s: Snapshot, test: Trial) -> pd.DataFrame:
     """All rows of a test: one per metric and estimator."""
     return s.lift[(s.lift["experiment"] == test.name) & (s.lift["arm"] == test.arm)]
 
 
-def sentence(test: Test, units: Units) -> str:
+def sentence(test: Trial, units: Units) -> str:
     """What the test says, what it could have found, and how much of its uncertainty is released noise."""
     unit = units.kpi_title if test.metric == units.kpi else title(test.metric)
     effect = f"{with_interval(test.mean, test.p05, test.p95)} {unit}"
@@ -91,12 +91,12 @@ def sentence(test: Test, units: Units) -> str:
     return told + could + noise + more
 
 
-def units_of(test: Test, units: Units, value: float) -> str:
+def units_of(test: Trial, units: Units, value: float) -> str:
     """An amount of the test's metric."""
     return units.kpi_figure(value) if test.metric == units.kpi else f"{figure(value)} {title(test.metric)}"
 
 
-def power(test: Test, effect: float) -> pd.DataFrame:
+def power(test: Trial, effect: float) -> pd.DataFrame:
     """Power at level 5 % to find `effect` (metric units in a window as long as the test's) by length of the test.
 
     Columns length (1 = as run), days, power. Effect and variance of the window grow in step with its length, so power
@@ -108,7 +108,7 @@ def power(test: Test, effect: float) -> pd.DataFrame:
     return pd.DataFrame({"length": length, "days": np.rint(length * test.days).astype(int), "power": found})
 
 
-def days_needed(test: Test, effect: float) -> int | None:
+def days_needed(test: Trial, effect: float) -> int | None:
     """Days for power 0.8, under the assumptions of `power`; None where the effect is 0."""
     if effect == 0:
         return None
@@ -116,7 +116,7 @@ def days_needed(test: Test, effect: float) -> int | None:
     return int(np.ceil(min(ratio**2, 1e6) * test.days))
 
 
-def expected_effect(s: Snapshot, test: Test) -> float | None:
+def expected_effect(s: Snapshot, test: Trial) -> float | None:
     """What the model expects such a test to move (KPI units): the channel's incremental outcome per unit of spend now,
     times the tested change of spend; None where either is not known. A yardstick for the power explorer."""
     spend = figures.current_spend(s.response).get(test.channel)

@@ -6,7 +6,7 @@ import streamlit as st
 
 from app import experiments, figures, store, tables
 from app.charts import power
-from app.experiments import Test
+from app.experiments import Trial
 from app.store import Snapshot
 from app.views import common
 from app.wording import Units
@@ -52,7 +52,7 @@ def _queue(s: Snapshot) -> None:
     )  # fmt: skip
 
 
-def _one(s: Snapshot, test: Test, units: Units) -> None:
+def _one(s: Snapshot, test: Trial, units: Units) -> None:
     st.subheader(common.plain(test.label))
     st.markdown(common.plain(experiments.sentence(test, units)))
     page = experiments.readouts(store.warehouse_path()).get(test.name)
@@ -63,7 +63,7 @@ def _one(s: Snapshot, test: Test, units: Units) -> None:
         )  # fmt: skip
 
 
-def _power(s: Snapshot, test: Test, units: Units) -> None:
+def _power(s: Snapshot, test: Trial, units: Units) -> None:
     st.subheader("Power explorer")
     expected = experiments.expected_effect(s, test)
     start = abs(expected) if expected else test.smallest
