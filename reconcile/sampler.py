@@ -48,7 +48,7 @@ class Effort:
     pilot: int = 150  # draws around the first centre
     warmup: int = 200  # draws around the second; its first half also scales the coordinates
     draws: int = 500
-    rounds: int = 3  # times that draws are added until the gate is passed
+    rounds: int = 9  # times that draws are added until the gate is passed; a fresh world needed more than 3
 
 
 @dataclass(frozen=True, slots=True)
