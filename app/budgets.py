@@ -14,7 +14,6 @@ from app.rows import each
 from app.store import Snapshot
 from app.wording import figure, percent
 
-RATES = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 MEASURES = ("kpi", "journeys", "trials", "diagnostics", "media", "credit", "levels")
 
 
@@ -25,15 +24,13 @@ class Block:
     name: str
     spent: float
     cap: float
-    epsilon: float | None  # of the whole grant at `delta`, where a release states it
-    delta: float | None
 
 
 def blocks(s: Snapshot) -> tuple[Block, ...]:
     """Budget of each quarter, oldest first."""
     out = []
     for name, rows in s.charges.groupby("block", sort=True):
-        out.append(Block(_quarter(str(name)), float(rows["rho"].sum()), float(rows["block_cap"].iloc[0]), None, None))
+        out.append(Block(_quarter(str(name)), float(rows["rho"].sum()), float(rows["block_cap"].iloc[0])))
     return tuple(out)
 
 

@@ -21,7 +21,7 @@ from starlette.exceptions import HTTPException
 from app import store
 from app.access import Access
 from app.rest import guard, query, reader
-from app.rest.guard import Caller, Door, Limits, Meter, Refused
+from app.rest.guard import Door, Limits, Meter, Refused
 from app.rest.saves import scenario_routes
 from app.saved.files import STATE_NAME, Busy
 from contracts.errors import ContractError, UserError
@@ -232,6 +232,3 @@ def _operation(view: View, shared: dict[str, object]) -> dict[str, object]:
         for n in (*query.RESERVED, *query.filters(view))
     ]  # fmt: skip
     return {**shared, "summary": f"{view.name}: {view.grain}", "operationId": view.name, "parameters": parameters}
-
-
-__all__ = ["PREFIX", "Caller", "Place", "create_api"]
