@@ -18,6 +18,7 @@ import pandas as pd
 from contracts.calendar import Block
 from contracts.evidence import Experiment
 from privacy.audit import Subject, audit, published_hashes, require_published
+from privacy.bounds import Bound
 from privacy.budget import Quarter, Recorded, fiscal_years, read_spending, worst_year
 from privacy.cadence import Cadence, Part
 from privacy.chain import LedgerPaths
@@ -30,9 +31,10 @@ from privacy.inputs import FileSet, Fixed, HashOf, PeopleInputs, Question
 from privacy.ledger import open_ledger
 from privacy.ledger_store import charge_frame
 from privacy.load import PART_ROWS, EngineName, LoadSettings
+from privacy.measure_policies import JourneyPolicy, TrialPolicy
 from privacy.mechanism import epsilon_of
 from privacy.plan import plan_releases, release_keys, waiting
-from privacy.policy import MEASURES, Bound, JourneyPolicy, PrivacyPolicy, TrialPolicy
+from privacy.policy import MEASURES, PrivacyPolicy
 from privacy.publish import Job, Progress, publish
 from privacy.quarantine import read_quarantine
 from privacy.rawzone import DEFAULT_DAYS, require_private

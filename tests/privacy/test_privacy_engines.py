@@ -20,9 +20,9 @@ from privacy_worlds import NOW, SECRET, World, question
 
 from contracts.errors import WorkspaceError
 from privacy import bounding, kpi
+from privacy.bounds import MICROS, fixed_point
 from privacy.load import LoadSettings, load_people
 from privacy.people import sql
-from privacy.policy import MICROS, fixed_point
 from privacy.room import Bound, JourneyPolicy, PrivacyPolicy, TrialPolicy
 from privacy.spark import spark_engine
 from privacy.vectors import Span, VectorPlan

@@ -27,19 +27,12 @@ from privacy_worlds import NOW, SECRET
 from contracts.trials import TrialDesign
 from privacy import credit, diagnostics, journeys, kpi, levels, media, trials
 from privacy.bounding import per_cell, total
+from privacy.bounds import Bound, fixed_point
 from privacy.load import LoadSettings, load_people
+from privacy.measure_policies import CreditPolicy, JourneyPolicy, LevelPolicy, MediaPolicy, TrialPolicy
 from privacy.people import People, Statement, loaded, sql
 from privacy.plan import plan_releases
-from privacy.policy import (
-    Bound,
-    CreditPolicy,
-    JourneyPolicy,
-    LevelPolicy,
-    MediaPolicy,
-    PrivacyPolicy,
-    TrialPolicy,
-    fixed_point,
-)
+from privacy.policy import PrivacyPolicy
 from privacy.publish import exact_vectors
 from privacy.rules import LastNonDirect, PositionWeights, TimeDecay
 
