@@ -24,7 +24,7 @@ from privacy.cadence import Cadence, Part
 from privacy.chain import LedgerPaths
 from privacy.check import CheckFigure, PeopleCheck, check_people
 from privacy.files import read_release
-from privacy.forecast import Cell, Forecast, Lift, Sizes, forecasts
+from privacy.forecast import Cell, Forecast, forecasts
 from privacy.forget import Forgotten, forget_person, list_beside, read_forgotten
 from privacy.hierarchy import consistent
 from privacy.inputs import FileSet, Fixed, HashOf, PeopleInputs, Question
@@ -38,6 +38,8 @@ from privacy.policy import MEASURES, PrivacyPolicy
 from privacy.publish import Job, Progress, publish
 from privacy.quarantine import read_quarantine
 from privacy.rawzone import DEFAULT_DAYS, require_private
+from privacy.sizes import Sizes
+from privacy.trial_forecast import Lift, PlannedTrials, TrialForecast, example_trials
 from privacy.vault import Vault
 from privacy.vectors import ReleasePlan, VectorPlan
 from privacy.void import Voided, void_release
@@ -45,11 +47,12 @@ from privacy.void import Voided, void_release
 __all__ = [
     "Block", "Bound", "Cadence", "Cell", "CheckFigure", "DEFAULT_DAYS", "Experiment", "FileSet", "Fixed", "Forecast",
     "Forgotten", "HashOf", "JourneyPolicy", "LedgerPaths", "Lift", "LoadSettings", "MEASURES", "Part", "PeopleCheck",
-    "PeopleInputs", "PrivacyPolicy", "Progress", "Quarter", "Question", "Recorded", "ReleasePlan", "Sizes", "Subject",
-    "TrialPolicy", "VectorPlan", "Voided", "audit", "check_people", "consistent", "epsilon_of", "fiscal_years",
-    "forecasts", "forget_person", "list_beside", "plan_releases", "publish_releases", "published_hashes",
-    "read_charges", "read_forgotten", "read_quarantine", "read_release", "read_spending", "release_keys",
-    "require_private", "require_published", "verify_ledger", "void_release", "waiting", "worst_year",
+    "PeopleInputs", "PlannedTrials", "PrivacyPolicy", "Progress", "Quarter", "Question", "Recorded",
+    "ReleasePlan", "Sizes", "Subject", "TrialForecast", "TrialPolicy", "VectorPlan", "Voided", "audit",
+    "check_people", "consistent", "epsilon_of", "example_trials", "fiscal_years", "forecasts", "forget_person",
+    "list_beside", "plan_releases", "publish_releases", "published_hashes", "read_charges", "read_forgotten",
+    "read_quarantine", "read_release", "read_spending", "release_keys", "require_private", "require_published",
+    "verify_ledger", "void_release", "waiting", "worst_year",
 ]  # fmt: skip
 
 
