@@ -15,7 +15,6 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
-from simulate.world import simulate
 from workflow import budget as module
 from workflow.cli import app
 from workflow.init import initialise
@@ -23,33 +22,6 @@ from workflow.people_inputs import actor
 
 Plumb = Callable[..., tuple[int, dict[str, Any]]]
 PANEL = '[project]\nid = "panel-door"\n[inputs.panel]\npath = "p.csv"\n[inputs.panel.spend]\nsearch = "search"\n'
-
-
-@pytest.fixture(scope="module")
-def released(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A workspace with everything released, and its secrets beside it."""
-    folder = tmp_path_factory.mktemp("budget")
-    simulate(folder / "work", people=600, geos=4, weeks=26, seed=4)
-    shutil.rmtree(folder / "work" / "truth")
-    before = os.environ.get("XDG_CONFIG_HOME")
-    os.environ["XDG_CONFIG_HOME"] = str(folder / "secrets")
-    try:
-        initialise(folder / "work")
-        result = CliRunner().invoke(app, ["release", str(folder / "work"), "--json"])
-    finally:
-        os.environ.pop("XDG_CONFIG_HOME")
-        if before is not None:
-            os.environ["XDG_CONFIG_HOME"] = before
-    assert result.exit_code == 0, result.output
-    return folder
-
-
-@pytest.fixture
-def work(released: Path, tmp_path: Path, private_config: Path) -> Path:
-    """A copy that a test may break, with its secrets."""
-    shutil.copytree(released / "secrets", private_config, dirs_exist_ok=True)
-    shutil.copytree(released / "work", tmp_path / "work")
-    return tmp_path / "work"
 
 
 def edit(path: Path) -> None:
