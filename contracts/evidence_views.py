@@ -59,6 +59,7 @@ EVIDENCE: tuple[View, ...] = (
         Column("variance", "DOUBLE", "units²", "known variance of the released noise"),
         Column("consistent", "DOUBLE", "as value", "least-squares value, parts add up to wholes; NULL for a quarter"),
         Column("consistent_variance", "DOUBLE", "units²", "its variance; errors of one week are correlated"),
+        Column("suppressed", "BOOLEAN", "", "true where the area's noisy cohorts are under min_cohort: do not display"),
     ),
     view(
         "v_effects",

@@ -174,7 +174,7 @@ def _views(job: Job, artifacts: dict[str, Artifact]) -> dict[str, pd.DataFrame]:
         views["v_kpi"] = panel_kpi_view(job.panel, artifacts["check"])
     elif "release" in artifacts:
         views["v_kpi"] = kpi_view(job.releases, job.config.privacy.min_cohort, artifacts["release"])
-        views["v_levels"] = levels_view(job.releases, artifacts["release"])
+        views["v_levels"] = levels_view(job.releases, job.config.privacy.min_cohort, artifacts["release"])
     views["v_effects_history"] = effects_history(job, artifacts)
     views["v_effects"] = _effects_now(job, artifacts, views["v_effects_history"])
     for step, name in (("lift", "v_lift"), *(("reconcile", view) for view in POOL_VIEWS)):

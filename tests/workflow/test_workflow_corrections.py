@@ -149,8 +149,8 @@ def test_levels_are_made_to_agree_only_with_kpi_of_the_same_rows() -> None:
 
     names = ["vector", "geo", "week", "metric", "value", "variance"]
     places = ["vector", "level", "area", "week", "metric", "value", "variance"]
-    frame = levels_view([made("kpi", kpi, names, 1), made("levels", levels, places, 0)], artifact())
+    frame = levels_view([made("kpi", kpi, names, 1), made("levels", levels, places, 0)], 0, artifact())
     assert frame["value"].tolist() == [36.0] and set(frame["release_id"]) == {"levels-0"}
     assert "consistent" not in frame or frame["consistent"].isna().all()
-    frame = levels_view([made("kpi", kpi, names, 1), made("levels", levels, places, 1)], artifact())
+    frame = levels_view([made("kpi", kpi, names, 1), made("levels", levels, places, 1)], 0, artifact())
     assert frame["consistent"].notna().all() and len(frame) == 3
