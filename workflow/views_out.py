@@ -82,7 +82,7 @@ def levels_view(releases: Sequence[Release], min_cohort: int, artifact: Artifact
 
 
 def _people_of_areas(sizes: Mapping[tuple[str, str], float], levels: Release) -> dict[tuple[bool, str], float]:
-    """(is a region, area) -> noisy people of its cohorts. The nation is not in it: it is never too small to be shown."""
+    """(is a region, area) -> noisy people of its cohorts. Not of the nation, which is never too small to be shown."""
     geos = {geo: people for (block, geo), people in sizes.items() if block == levels.block}
     regions: Mapping[str, Sequence[str]] = levels.metadata["spec"]["regions"]
     known = {name: members for name, members in regions.items() if all(g in geos for g in members)}
