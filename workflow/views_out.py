@@ -208,6 +208,19 @@ def diagnostics_checks(releases: Sequence[Release]) -> pd.DataFrame:
     return _checks(rows)
 
 
+def cohort_check(releases: Sequence[Release], min_cohort: int) -> pd.DataFrame:
+    """One row of v_checks: whether the minimum cohort can be applied to every released quarter of kpi."""
+    known = {block for block, _ in cohort_sizes(releases)}
+    blind = sorted({r.block for r in releases if r.measure == "kpi"} - known) if min_cohort else []
+    text = (
+        f"no cell of {', '.join(blind)} can be marked as too small to show: noisy cohort sizes are not released there "
+        "(privacy.shares.diagnostics, or the quarter is still open)"
+        if blind
+        else f"cells of cohorts under {min_cohort} noisy people are marked not for display"
+    )
+    return _checks([_check("minimum cohort", "kpi", "warn" if blind else "pass", None, min_cohort, text)])
+
+
 def scale_back_check(panel: Panel) -> pd.DataFrame:
     """One row of v_checks: the factor by which estimates are scaled for what the bounds clipped, never silent."""
     mean, sd = panel.scale_back

@@ -12,7 +12,7 @@ import pytest
 from contracts.release import Release
 from contracts.tables import BY_NAME
 from workflow.artifacts import Artifact
-from workflow.views_out import diagnostics_checks, kpi_view, levels_view
+from workflow.views_out import cohort_check, diagnostics_checks, kpi_view, levels_view
 from workflow.warehouse import Content, build
 
 WEEKS = (date(2024, 1, 1), date(2024, 1, 8))
@@ -71,6 +71,10 @@ def test_cells_of_small_noisy_cohorts_are_marked_and_kept(releases) -> None:  # 
     assert shown.loc["a", "suppressed"].all() and not shown.loc["b", "suppressed"].any()
     assert shown.loc["a", "value"].tolist() == [10.0, 10.0], "a suppressed cell keeps its figure for the model"
     assert not kpi_view([kpi, cohorts], 0, artifact())["suppressed"].any()
+    assert cohort_check([kpi, cohorts], 50)["status"].tolist() == ["pass"]
+    blind = cohort_check([kpi], 50)
+    assert blind["status"].tolist() == ["warn"] and "no cell of quarter-2024-01-01 can be marked" in blind["text"][0]
+    assert cohort_check([kpi], 0)["status"].tolist() == ["pass"], "nothing was asked"
     areas = [("region:conversions", "region", name, w, "conversions", 30.0, 1.0) for name in ("big", "small") for w in
              WEEKS]  # fmt: skip
     table = pd.concat([levels.table, pd.DataFrame(areas, columns=levels.table.columns)], ignore_index=True)
