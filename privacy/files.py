@@ -117,7 +117,7 @@ def read_release(path: Path, content: bytes | None = None) -> Release:
             delta=meta["delta"],
             metadata=meta,
         )
-    except (OSError, KeyError, ValueError, TypeError, pa.ArrowException) as error:
+    except (OSError, LookupError, ArithmeticError, ValueError, TypeError, pa.ArrowException) as error:
         raise PrivacyError(f"{path} is not a readable release file ({type(error).__name__}: {error}).") from error
 
 

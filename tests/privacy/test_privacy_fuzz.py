@@ -182,7 +182,7 @@ CELLS_OF_A_RELEASE = pa.table(
      "variance": [25.0]}
 )  # fmt: skip
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=6),
+    st.none() | st.booleans() | st.integers() | st.just(10**400) | st.floats() | st.text(max_size=6),
     lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=6), inner, max_size=2),
     max_leaves=3,
 )
@@ -195,6 +195,10 @@ def read(content: bytes) -> Release | None:
     except UserError as error:
         assert str(error).startswith("elsewhere.parquet is not a readable release file")
         return None
+
+
+def test_a_price_beyond_all_floats_is_a_sentence() -> None:
+    assert read(encode([CELLS_OF_A_RELEASE], META | {"nano_rho": 10**400})) is None
 
 
 def test_a_sound_release_is_read() -> None:

@@ -7,7 +7,7 @@ import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from privacy_worlds import NOW, World, event, question
 
 from contracts.errors import InputError, LedgerError
@@ -22,6 +24,7 @@ from privacy import files
 from privacy.audit import Subject, audit, published_hashes, require_published
 from privacy.plan import plan_releases
 from privacy.policy import PrivacyPolicy
+from privacy.verify import Surroundings, verify_file
 
 KEY = files.METADATA_KEY
 SHARES = {"kpi": 0.4, "journeys": 0.2, "trials": 0.15, "diagnostics": 0.05, "reserve": 0.05, "media": 0.1,
@@ -54,8 +57,8 @@ def here(published: World, tmp_path: Path) -> World:
 
 def look(here: World, *names: str, **more: Any) -> dict[str, Subject]:
     plans = {p.release_id: p for p in plan_releases(here.question, here.policy)}
-    settings = {"ledger": here.ledger, "releases_dir": here.root / "releases", "plans": plans, "now": NOW} | more
-    return {s.name: s for s in audit(names, **settings)}
+    around = {"ledger": here.ledger, "releases_dir": here.root / "releases", "plans": plans, "now": NOW} | more
+    return {s.name: s for s in audit(names, **around)}
 
 
 def failed(subject: Subject) -> set[str]:
@@ -151,6 +154,37 @@ def test_a_file_that_is_no_release_fails_alone(here: World) -> None:
     path.write_bytes(b"nothing")
     found = look(here)
     assert failed(found[path.stem]) == {"file"} and sum(s.failed for s in found.values()) == 1
+
+
+ODD = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=5), st.lists(st.integers(0, 3), max_size=2),
+    st.dictionaries(st.text(max_size=3), st.integers(), max_size=2),
+    st.sampled_from([0, -1, 1, 10**400, 1e308, 5e-324, 2**26, "2024-02-30", "\u0661"]),
+)  # fmt: skip
+
+
+def places(value: Any, so_far: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Paths to everything inside a JSON value."""
+    inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [so_far, *(p for key, v in inside for p in places(v, (*so_far, key)))]
+
+
+@settings(max_examples=60, deadline=timedelta(seconds=30), suppress_health_check=list(HealthCheck))
+@given(data=st.data(), measure=st.sampled_from(["kpi", "trials"]))
+def test_whatever_a_received_file_says_of_itself_is_checked_without_a_traceback(  # type: ignore[no-untyped-def]
+    published, tmp_path, data, measure
+) -> None:
+    table = pq.read_table(next((published.root / "releases").glob(f"{measure}-*.parquet")))
+    meta: Any = json.loads(table.schema.metadata[KEY])
+    place = data.draw(st.sampled_from(places(meta)[1:]))
+    inner = meta
+    for key in place[:-1]:
+        inner = inner[key]
+    inner[place[-1]] = data.draw(ODD)
+    path = tmp_path / "received.parquet"
+    pq.write_table(table.replace_schema_metadata({KEY: json.dumps(meta).encode()}), path)
+    _, checks = verify_file(path, Surroundings(None, None), stored=False)
+    assert checks and {c.status for c in checks} <= {"holds", "fails", "differs", "unknown"}
 
 
 def test_missing_strange_and_linked_files_are_told(here: World, tmp_path: Path) -> None:
