@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contracts.tables import VIEWS, Column, View
+from contracts.columns import Column, View
+from contracts.tables import VIEWS
 
 INTRO = """\
 # Tables

@@ -27,10 +27,12 @@ from attribution.rule_release import journeys_total, read_rules, rule_statistics
 from attribution.statistics import statistics_of
 from attribution.tables import read_journeys
 from contracts.release import Release
+from privacy.bounds import Bound
 from privacy.load import LoadSettings, load_people
+from privacy.measure_policies import CreditPolicy, JourneyPolicy
 from privacy.mechanism import add_noise
 from privacy.plan import plan_releases, release_keys
-from privacy.policy import Bound, CreditPolicy, JourneyPolicy, PrivacyPolicy
+from privacy.policy import PrivacyPolicy
 from privacy.publish import exact_totals
 from privacy.vectors import ReleasePlan
 from simulate.world import simulate

@@ -27,8 +27,8 @@ import pandas as pd
 from contracts.release import NANO
 from privacy import mechanism
 from privacy.bounding import bounded, totals
+from privacy.bounds import MICROS, fixed_point
 from privacy.people import sql
-from privacy.policy import MICROS, fixed_point
 
 GEOS, WEEKS = 30, 52
 RHOS = (0.02, 0.1)

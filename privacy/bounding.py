@@ -20,8 +20,8 @@ import math
 import ibis
 import ibis.expr.types as ir
 
+from privacy.bounds import CLIPPED_CAP, MAX_CELLS_PER_PERSON, MAX_UNITS, FixedPoint
 from privacy.people import loaded
-from privacy.policy import CLIPPED_CAP, MAX_CELLS_PER_PERSON, MAX_UNITS, FixedPoint
 
 FINE = 1000  # steps into which one event is divided while the norm of a count vector is taken
 

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from decimal import Decimal
 
 from privacy import event
+from privacy.bounds import MICROS
 from privacy.inputs import PeopleInputs
 from privacy.people import CONVERSION, KINDS
-from privacy.policy import MICROS
 from privacy.sources import quote
 
 EVENT_CARRIED = ("campaign",)  # accepted in a mapping, not read yet

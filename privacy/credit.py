@@ -40,11 +40,12 @@ import pandas as pd
 
 from contracts.errors import ConfigError
 from privacy.bounding import bounded, lost, totals
+from privacy.bounds import CLIPPED, CLIPPED_CAP, MICROS, FixedPoint, fixed_point
 from privacy.inputs import Question
 from privacy.kpi import span_events
+from privacy.measure_policies import CreditPolicy
 from privacy.paths import reduced
 from privacy.people import CONVERSION, TOUCH_KINDS, People, Statement, loaded, sql
-from privacy.policy import CLIPPED, CLIPPED_CAP, MICROS, CreditPolicy, FixedPoint, fixed_point
 from privacy.rules import CreditRule, LastNonDirect, TimeDecay
 from privacy.vectors import Span, VectorPlan
 

@@ -22,9 +22,10 @@ import pandas as pd
 
 from privacy import kpi
 from privacy.bounding import bounded, lost, totals
+from privacy.bounds import CLIPPED_CAP, MICROS, Bound, FixedPoint, fixed_point
 from privacy.inputs import Question
 from privacy.people import People, Statement, loaded, sql
-from privacy.policy import CLIPPED_CAP, MICROS, Bound, FixedPoint, PrivacyPolicy, fixed_point
+from privacy.policy import PrivacyPolicy
 from privacy.vectors import Span, VectorPlan
 
 METHOD = 1

@@ -28,10 +28,11 @@ import numpy as np
 import pandas as pd
 
 from privacy.bounding import bounded, bounded_counts, lost, total, totals
+from privacy.bounds import CLIPPED, CLIPPED_CAP, MICROS, FixedPoint
 from privacy.kpi import span_events
+from privacy.measure_policies import JourneyPolicy
 from privacy.paths import WHOLE_BLOCK, reduced, within
 from privacy.people import CONVERSION, TOUCH_KINDS, People, Statement, loaded, sql
-from privacy.policy import CLIPPED, CLIPPED_CAP, MICROS, FixedPoint, JourneyPolicy
 from privacy.vectors import Span, VectorPlan
 
 METHOD = 1

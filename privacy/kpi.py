@@ -17,9 +17,9 @@ import numpy as np
 import pandas as pd
 
 from privacy.bounding import bounded, norm_of, totals
+from privacy.bounds import MICROS, FixedPoint
 from privacy.inputs import Question
 from privacy.people import CONVERSION, People, Statement, loaded, sql
-from privacy.policy import MICROS, FixedPoint
 from privacy.vectors import Span, VectorPlan
 
 METHOD = 1  # raise when the meaning of a number changes

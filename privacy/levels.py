@@ -29,10 +29,11 @@ import pandas as pd
 from contracts.errors import ConfigError
 from privacy import kpi
 from privacy.bounding import bounded, totals
+from privacy.bounds import FixedPoint
 from privacy.hierarchy import NATION
 from privacy.inputs import Question
 from privacy.people import People, Statement, sql
-from privacy.policy import FixedPoint, PrivacyPolicy
+from privacy.policy import PrivacyPolicy
 from privacy.vectors import Span, VectorPlan
 
 METHOD = 1

@@ -23,10 +23,11 @@ import pandas as pd
 
 from contracts.errors import ConfigError
 from privacy.bounding import bounded, lost, totals
+from privacy.bounds import CLIPPED, CLIPPED_CAP, MICROS, FixedPoint, fixed_point
 from privacy.inputs import Question
 from privacy.kpi import cohorts, span_events
+from privacy.measure_policies import MediaPolicy
 from privacy.people import CLICK, IMPRESSION, People, Statement, sql
-from privacy.policy import CLIPPED, CLIPPED_CAP, MICROS, FixedPoint, MediaPolicy, fixed_point
 from privacy.vectors import Span, VectorPlan
 
 METHOD = 1

@@ -19,11 +19,12 @@ from contracts.release import Measure
 from contracts.trials import LOOKS_SHARE
 from privacy import credit, diagnostics, journeys, kpi, levels, media, trials
 from privacy.bounding import linf_units
+from privacy.bounds import MICROS, Bound, FixedPoint, fixed_point, slice_nano
 from privacy.cadence import Batch
 from privacy.corrections import RESERVE, corrections_of
 from privacy.inputs import Question
 from privacy.mechanism import sigma_for
-from privacy.policy import MICROS, Bound, FixedPoint, PrivacyPolicy, fixed_point, slice_nano
+from privacy.policy import PrivacyPolicy
 from privacy.safety import check_integers
 from privacy.vectors import ReleasePlan, VectorPlan, canonical, digest, keys_hash
 

@@ -80,7 +80,8 @@ def finish(
     if rows == 0:
         raise InputError(f"{rejects.name}: {rejects.paths[0]} holds no row.")
     if not bad:
-        quarantine.unlink(missing_ok=True)
+        if quarantine.exists():
+            zone.delete(quarantine, "a later load of the day set nothing aside", now)
         return
     zone.vault.write(quarantine, _batches(con, rejects, table))
     if bad > max_rejected * rows:

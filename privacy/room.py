@@ -18,24 +18,28 @@ import pandas as pd
 from contracts.calendar import Block
 from contracts.evidence import Experiment
 from privacy.audit import Subject, audit, published_hashes, require_published
+from privacy.bounds import Bound
 from privacy.budget import Quarter, Recorded, fiscal_years, read_spending, worst_year
 from privacy.cadence import Cadence, Part
 from privacy.chain import LedgerPaths
 from privacy.check import CheckFigure, PeopleCheck, check_people
 from privacy.files import read_release
-from privacy.forecast import Cell, Forecast, Lift, Sizes, forecasts
+from privacy.forecast import Cell, Forecast, forecasts
 from privacy.forget import Forgotten, forget_person, list_beside, read_forgotten
 from privacy.hierarchy import consistent
 from privacy.inputs import FileSet, Fixed, HashOf, PeopleInputs, Question
 from privacy.ledger import open_ledger
 from privacy.ledger_store import charge_frame
 from privacy.load import PART_ROWS, EngineName, LoadSettings
+from privacy.measure_policies import JourneyPolicy, TrialPolicy
 from privacy.mechanism import epsilon_of
 from privacy.plan import plan_releases, release_keys, waiting
-from privacy.policy import MEASURES, Bound, JourneyPolicy, PrivacyPolicy, TrialPolicy
+from privacy.policy import MEASURES, PrivacyPolicy
 from privacy.publish import Job, Progress, publish
 from privacy.quarantine import read_quarantine
 from privacy.rawzone import DEFAULT_DAYS, require_private
+from privacy.sizes import Sizes
+from privacy.trial_forecast import Lift, PlannedTrials, TrialForecast, example_trials
 from privacy.vault import Vault
 from privacy.vectors import ReleasePlan, VectorPlan
 from privacy.void import Voided, void_release
@@ -43,11 +47,12 @@ from privacy.void import Voided, void_release
 __all__ = [
     "Block", "Bound", "Cadence", "Cell", "CheckFigure", "DEFAULT_DAYS", "Experiment", "FileSet", "Fixed", "Forecast",
     "Forgotten", "HashOf", "JourneyPolicy", "LedgerPaths", "Lift", "LoadSettings", "MEASURES", "Part", "PeopleCheck",
-    "PeopleInputs", "PrivacyPolicy", "Progress", "Quarter", "Question", "Recorded", "ReleasePlan", "Sizes", "Subject",
-    "TrialPolicy", "VectorPlan", "Voided", "audit", "check_people", "consistent", "epsilon_of", "fiscal_years",
-    "forecasts", "forget_person", "list_beside", "plan_releases", "publish_releases", "published_hashes",
-    "read_charges", "read_forgotten", "read_quarantine", "read_release", "read_spending", "release_keys",
-    "require_private", "require_published", "verify_ledger", "void_release", "waiting", "worst_year",
+    "PeopleInputs", "PlannedTrials", "PrivacyPolicy", "Progress", "Quarter", "Question", "Recorded",
+    "ReleasePlan", "Sizes", "Subject", "TrialForecast", "TrialPolicy", "VectorPlan", "Voided", "audit",
+    "check_people", "consistent", "epsilon_of", "example_trials", "fiscal_years", "forecasts", "forget_person",
+    "list_beside", "plan_releases", "publish_releases", "published_hashes", "read_charges", "read_forgotten",
+    "read_quarantine", "read_release", "read_spending", "release_keys", "require_private", "require_published",
+    "verify_ledger", "void_release", "waiting", "worst_year",
 ]  # fmt: skip
 
 

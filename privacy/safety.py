@@ -21,7 +21,7 @@ import math
 from dataclasses import dataclass
 
 from contracts.errors import ConfigError
-from privacy.policy import CLIPPED_CAP, MAX_CELLS_PER_PERSON, MAX_UNITS
+from privacy.bounds import CLIPPED_CAP, MAX_CELLS_PER_PERSON, MAX_UNITS
 
 MAX_ROWS = 2**34  # 17 thousand million rows, and as many persons, in one release
 INT64, DOUBLE = 2**63 - 1, 2**53

@@ -32,9 +32,10 @@ from contracts.errors import ConfigError
 from contracts.evidence import Experiment
 from contracts.trials import ASSIGNED, COVARIATE, EXPOSED, PRE, TrialDesign, component_name
 from privacy.bounding import bounded, total, totals
+from privacy.bounds import MICROS, FixedPoint, fixed_point
 from privacy.inputs import Question
+from privacy.measure_policies import TrialPolicy
 from privacy.people import CONVERSION, KINDS, VISIT, People, Statement, loaded, sql
-from privacy.policy import MICROS, FixedPoint, TrialPolicy, fixed_point
 from privacy.vectors import VectorPlan
 
 METHOD = 1

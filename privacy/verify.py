@@ -28,8 +28,8 @@ from contracts.trials import design_of
 from privacy import files, trials
 from privacy.budget import QUARTERS_PER_YEAR, Recorded, Spending
 from privacy.disk import file_hash
+from privacy.measure_policies import TrialPolicy
 from privacy.mechanism import cost, epsilon_of, sigma_for
-from privacy.policy import TrialPolicy
 from privacy.released import fault
 from privacy.vectors import ReleasePlan, digest, keys_hash
 

@@ -1,41 +1,31 @@
-"""What `plumb budget` with `plan` and `void`, and `plumb verify`, answer from the workspace's files."""
+"""What `plumb budget`, `plumb budget void` and `plumb verify`, answer from the workspace's files."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Sequence
 from datetime import date
-from pathlib import Path
 from typing import Any
 
-from contracts.errors import InputError, MissingStep, PlumblineError, PrivacyError
+from contracts.errors import MissingStep, PlumblineError, PrivacyError
 from contracts.release import NANO
 from privacy.room import (
     MEASURES,
-    Cell,
-    Forecast,
-    Lift,
-    PrivacyPolicy,
     Quarter,
     Recorded,
     ReleasePlan,
-    Sizes,
     Subject,
     audit,
     epsilon_of,
     fiscal_years,
-    forecasts,
     plan_releases,
     read_spending,
     void_release,
     worst_year,
 )
 from workflow.job import Job
-from workflow.paths import Workspace
 from workflow.people_inputs import actor, ledger_paths, question, utc_clock
 from workflow.runner import locked
 
-RHOS = (0.05, 0.1, 0.2, 0.5, 1.0)
 PANEL_SENTENCE = (
     "This workspace uses the aggregate-only door ([inputs.panel]): it reads no rows about people, so there is no "
     "privacy budget to spend. A known noise of its aggregates belongs into kpi_variance."
@@ -139,57 +129,6 @@ def _void(r: Recorded) -> dict[str, Any]:
         "reason": proof.get("reason"),
         "sha256": proof.get("sha256"),
     }
-
-
-def plan_of(
-    root: Path, *, rhos: Sequence[float], shares: Mapping[str, float], sizes: Sizes, experiments: int
-) -> dict[str, Any]:
-    """What grants of these sizes buy. Reads plumb.toml where there is one, and nothing about people."""
-    declared = Workspace(root).config.is_file()
-    policy = PrivacyPolicy()
-    if declared:
-        job = Job.open(root, quiet=True)
-        if job.panel_door:
-            return {"door": "panel", "text": PANEL_SENTENCE, "rows": []}
-        policy = job.config.privacy.policy()
-    for name in shares:
-        if name not in MEASURES:
-            raise InputError(f"--share {name} is unknown; use one of {', '.join(MEASURES)}.")
-    asked = tuple(rhos) or tuple(sorted({*RHOS, policy.rho_per_user_quarter}))
-    rows = forecasts(policy, asked, sizes, shares, experiments)
-    detail = next((r for r in rows if r.rho == policy.rho_per_user_quarter), rows[0])
-    return {
-        "door": "events",
-        "declared": declared,
-        "delta": policy.delta,
-        "sizes": list(sizes.cells),
-        "assumed": {k: v for k, v in asdict(sizes).items() if k != "cells"} | {"experiments": experiments},
-        "rows": [_row(r) for r in rows],
-        "rho": detail.rho,
-        "cells": [_cell(c) for c in detail.cells],
-    }
-
-
-def _lift(lift: Lift | None) -> dict[str, float] | None:
-    return None if lift is None else {"total": lift.total, "without_noise": lift.without_noise}
-
-
-def _row(f: Forecast) -> dict[str, Any]:
-    kpi = [c.sd for c in f.cells if (c.measure, c.vector) == ("kpi", "conversions")]
-    return {
-        "rho": f.rho,
-        "epsilon_quarter": f.epsilon_quarter,
-        "epsilon_year": f.epsilon_year,
-        "conversions_sd": max(kpi) if kpi else None,
-        "relative_error": list(f.relative_error) if f.relative_error is not None else None,
-        "user_lift": _lift(f.user_lift),
-        "geo_lift": _lift(f.geo_lift),
-    }
-
-
-def _cell(c: Cell) -> dict[str, Any]:
-    return {"measure": c.measure, "weeks": c.weeks, "vector": c.vector, "bound": c.bound, "rho": c.nano / NANO,
-            "sd": c.sd}  # fmt: skip
 
 
 def void(job: Job, release_id: str, proof: str) -> dict[str, Any]:

@@ -124,7 +124,9 @@ def plan_budget(
     size: Annotated[list[float] | None, typer.Option(help="Conversions of a geo and week; repeat.")] = None,
     people_per_arm: Annotated[int, typer.Option(help="User test: people in each of two arms.")] = 50_000,
     base_rate: Annotated[float, typer.Option(help="User test: conversions per person.")] = 0.02,
-    experiments: Annotated[int, typer.Option(help="User tests that share a quarter's grant.")] = 1,
+    experiments: Annotated[
+        int | None, typer.Option(min=0, help="So many plain user tests in one quarter, in place of those declared.")
+    ] = None,
     treated_geos: Annotated[int, typer.Option(help="Geo test: treated geos.")] = 5,
     control_geos: Annotated[int, typer.Option(help="Geo test: control geos.")] = 5,
     test_weeks: Annotated[int, typer.Option(help="Geo test: weeks.")] = 8,
@@ -139,7 +141,7 @@ def plan_budget(
 
     def work() -> dict[str, Any]:
         from privacy.room import Sizes
-        from workflow.budget import plan_of
+        from workflow.budget_plan import plan_of
 
         cells = tuple(size) if size else Sizes().cells
         sizes = Sizes(cells, people_per_arm, base_rate, treated_geos, control_geos, test_weeks, weeks_before,
@@ -174,11 +176,36 @@ def _print_plan(answer: dict[str, Any]) -> None:
         detail.add_row(c["measure"], str(c["weeks"] or "window"), c["vector"], f"{c['bound']:.4g}", f"{c['rho']:.4g}",
                        f"{c['sd']:.4g}")  # fmt: skip
     console().print(detail)
+    if answer["tests"]:
+        _print_tests(answer["tests"])
     where = "plumb.toml" if answer["declared"] else "the defaults (there is no plumb.toml here)"
     typer.echo(
         f"Per release at rho {answer['rho']:g}, policy of {where}: sd = C / sqrt(2 rho of the vector), in every cell, "
         "empty or full (discrete Gaussian, zCDP). Trials are in units of each component's bound. Formulae: "
         "docs/privacy.md."
+    )
+
+
+def _print_tests(tests: list[dict[str, Any]]) -> None:
+    table = Table("declared test", "totals", "strata", "quarters", "rho", "sd", "looks", "rho each", "sd each",
+                  "control + treated", "user lift", "without noise", box=None, pad_edge=False)  # fmt: skip
+    for t in tests:
+        lift = t["lift"] or {"total": None, "without_noise": None}
+        looks = (str(t["looks"]), f"{t['look_rho']:.4g}", f"{t['look_sd']:.4g}") if t["looks"] else ("-", "-", "-")
+        table.add_row(t["test"], str(t["components"]), str(t["strata"]), str(t["quarters"]), f"{t['rho']:.4g}",
+                      f"{t['sd']:.4g}", *looks, " + ".join(f"{n:,.0f}" for n in t["people"]),
+                      *map(_percent, lift.values()))  # fmt: skip
+    console().print(table)
+
+
+def _tests_text(answer: dict[str, Any]) -> str:
+    """Which tests the column 'user lift' is about."""
+    a = answer["assumed"]
+    if not answer["tests"]:
+        return f"two arms of {a['people_per_arm']:,} people, {a['experiments']} test(s) in the quarter"
+    return (
+        f"of the declared tests the one that shows least, conversions in its smallest treated arm against the control, "
+        f"{a['people_per_arm']:,} people an arm on average; before what strata or earlier values explain"
     )
 
 
@@ -191,8 +218,8 @@ def _meaning(answer: dict[str, Any]) -> str:
         "smaller, the better people are protected.",
         "noise sd: of the conversions of each geo and week. error at N: that sd as a share of a cell of N conversions.",
         f"user lift: smallest change of the conversion rate that a test finds with power {a['power']:g} at level "
-        f"{a['alpha']:g}: two arms of {a['people_per_arm']:,} people, {a['base_rate']:.3g} conversions each, "
-        f"{a['experiments']} test(s) in the quarter. Without privacy noise {without[0]}.",
+        f"{a['alpha']:g}: {_tests_text(answer)}; {a['base_rate']:.3g} conversions a person. Without privacy noise "
+        f"{without[0]}.",
         f"geo lift: the same of a geo test: {a['treated_geos']} treated and {a['control_geos']} control geos of "
         f"{a['geo_conversions']:g} conversions a week, {a['test_weeks']} weeks after {a['weeks_before']}, varying by "
         f"{a['geo_variation']:.0%} a week beyond counting. Without privacy noise {without[1]}. Other sizes: --help.",

@@ -7,20 +7,20 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from privacy.bounds import Bound
 from privacy.cadence import PACED, Cadence, Part
 from privacy.corrections import CORRECTABLE, Correction
-from privacy.paths import PATHS
-from privacy.policy import (
+from privacy.measure_policies import (
     MAX_LOOKBACK,
     MAX_ORDER,
-    Bound,
     CreditPolicy,
     JourneyPolicy,
     LevelPolicy,
     MediaPolicy,
-    PrivacyPolicy,
     TrialPolicy,
 )
+from privacy.paths import PATHS
+from privacy.policy import PrivacyPolicy
 from privacy.rawzone import DEFAULT_DAYS
 from privacy.rules import CreditRule, LastNonDirect, PositionWeights, TimeDecay
 from workflow.config_base import Name, Section, Share

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import pandas as pd
 
 from attribution.parity import Finding, versions
-from contracts.tables import BY_NAME, STAMP
+from contracts.columns import STAMP
+from contracts.tables import BY_NAME
 from workflow.artifacts import Artifact
 from workflow.codec import credits_of, frame_of
 from workflow.views_out import stamped

@@ -38,6 +38,7 @@ from workflow.step_reconcile import health_checks
 from workflow.step_release import charges_view
 from workflow.steps import Made, Step
 from workflow.views_out import (
+    cohort_check,
     diagnostics_checks,
     failed_check,
     gap_checks,
@@ -174,7 +175,7 @@ def _views(job: Job, artifacts: dict[str, Artifact]) -> dict[str, pd.DataFrame]:
         views["v_kpi"] = panel_kpi_view(job.panel, artifacts["check"])
     elif "release" in artifacts:
         views["v_kpi"] = kpi_view(job.releases, job.config.privacy.min_cohort, artifacts["release"])
-        views["v_levels"] = levels_view(job.releases, artifacts["release"])
+        views["v_levels"] = levels_view(job.releases, job.config.privacy.min_cohort, artifacts["release"])
     views["v_effects_history"] = effects_history(job, artifacts)
     views["v_effects"] = _effects_now(job, artifacts, views["v_effects_history"])
     for step, name in (("lift", "v_lift"), *(("reconcile", view) for view in POOL_VIEWS)):
@@ -238,6 +239,7 @@ def _checks(job: Job, artifacts: dict[str, Artifact]) -> pd.DataFrame:
     frames.append(diagnostics_checks(job.releases))
     if job.has_kpi and not job.panel_door:
         frames.append(scale_back_check(job.panel))
+        frames.append(cohort_check(job.releases, job.config.privacy.min_cohort))
     frames += [left_out_checks(artifacts[step]) for step in ("release", "lift", "credit") if step in artifacts]
     if "credit" in artifacts:
         frames += [gap_checks(artifacts["credit"]), parity_checks(published_credits(job, artifacts))]

@@ -50,9 +50,11 @@ def kpi_view(releases: Sequence[Release], min_cohort: int, artifact: Artifact) -
     return out.sort_values(["metric", "geo", "week"], ignore_index=True)
 
 
-def levels_view(releases: Sequence[Release], artifact: Artifact) -> pd.DataFrame:
-    """v_levels: levels as released and, for weekly cells, as least squares makes them agree with kpi."""
-    kpi = {r.block: r for r in releases if r.measure == "kpi"}
+def levels_view(releases: Sequence[Release], min_cohort: int, artifact: Artifact) -> pd.DataFrame:
+    """v_levels: levels as released and, for weekly cells, as least squares makes them agree with kpi; suppressed where
+    the noisy cohorts of an area together are small.
+    """
+    kpi, sizes = {r.block: r for r in releases if r.measure == "kpi"}, cohort_sizes(releases)
     columns = ["metric", "level", "area", "week", "value", "variance"]
     frames = []
     for levels in (r for r in releases if r.measure == "levels"):
@@ -64,15 +66,28 @@ def levels_view(releases: Sequence[Release], artifact: Artifact) -> pd.DataFrame
             ids = f"{kpi[levels.block].release_id};{ids}"
         else:  # only one of the two was corrected: they tell of different rows, so nothing is made to agree
             parts.insert(0, levels.table[levels.table["level"] != "quarter"][columns])
-        frames.append(pd.concat(parts, ignore_index=True).assign(block=levels.block, release_id=ids))
+        people = _people_of_areas(sizes, levels)
+        cells = pd.concat(parts, ignore_index=True).assign(block=levels.block, release_id=ids)
+        places = zip(cells["level"] == "region", cells["area"], strict=True)
+        cells["suppressed"] = [people.get((region, str(area)), float("inf")) < min_cohort for region, area in places]
+        frames.append(cells)
     if not frames:
         return pd.DataFrame(columns=list(BY_NAME["v_levels"].names))
-    columns = ["block", "release_id", *columns, "consistent", "consistent_variance"]
+    columns = ["block", "release_id", *columns, "consistent", "consistent_variance", "suppressed"]
     rows = pd.concat(frames, ignore_index=True).reindex(columns=columns)
     rows["evidence_ids"] = rows["release_id"]
     out = stamp(rows, run_id=artifact.run_id, release_id="", model_version="", as_of=artifact.finished_at.isoformat())
     out["release_id"] = rows["release_id"]
     return out
+
+
+def _people_of_areas(sizes: Mapping[tuple[str, str], float], levels: Release) -> dict[tuple[bool, str], float]:
+    """(is a region, area) -> noisy people of its cohorts. Not of the nation, which is never too small to be shown."""
+    geos = {geo: people for (block, geo), people in sizes.items() if block == levels.block}
+    regions: Mapping[str, Sequence[str]] = levels.metadata["spec"]["regions"]
+    known = {name: members for name, members in regions.items() if all(g in geos for g in members)}
+    out = {(True, name): sum(geos[g] for g in members) for name, members in known.items()}
+    return out | {(False, geo): people for geo, people in geos.items()}
 
 
 def cohort_sizes(releases: Sequence[Release]) -> dict[tuple[str, str], float]:
@@ -191,6 +206,19 @@ def diagnostics_checks(releases: Sequence[Release]) -> pd.DataFrame:
             rows.append(_check(f"diagnostics {metric}", release.block, "pass", value, None, text))
         rows += [_share(release.block, figures, *share) for share in SHARES]
     return _checks(rows)
+
+
+def cohort_check(releases: Sequence[Release], min_cohort: int) -> pd.DataFrame:
+    """One row of v_checks: whether the minimum cohort can be applied to every released quarter of kpi."""
+    known = {block for block, _ in cohort_sizes(releases)}
+    blind = sorted({r.block for r in releases if r.measure == "kpi"} - known) if min_cohort else []
+    text = (
+        f"no cell of {', '.join(blind)} can be marked as too small to show: noisy cohort sizes are not released there "
+        "(privacy.shares.diagnostics, or the quarter is still open)"
+        if blind
+        else f"cells of cohorts under {min_cohort} noisy people are marked not for display"
+    )
+    return _checks([_check("minimum cohort", "kpi", "warn" if blind else "pass", None, min_cohort, text)])
 
 
 def scale_back_check(panel: Panel) -> pd.DataFrame:

@@ -19,8 +19,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from typing import Any
 
+from contracts.columns import View
 from contracts.errors import ContractError
-from contracts.tables import BY_NAME, View
+from contracts.tables import BY_NAME
 
 MAX_ROWS = 100_000
 DEFAULT_ROWS = 1_000

@@ -24,8 +24,9 @@ from app.rest import guard, query, reader
 from app.rest.guard import Door, Limits, Meter, Refused
 from app.rest.saves import scenario_routes
 from app.saved.files import STATE_NAME, Busy
+from contracts.columns import View
 from contracts.errors import ContractError, UserError
-from contracts.tables import VIEWS, View
+from contracts.tables import VIEWS
 
 PREFIX = "/api/v1"
 PER_MINUTE = 600  # requests of one address

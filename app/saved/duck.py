@@ -8,8 +8,8 @@ from pathlib import Path
 import duckdb
 import pandas as pd
 
+from contracts.columns import View
 from contracts.errors import PlumblineError
-from contracts.tables import View
 
 
 def table_of(view: str) -> str:

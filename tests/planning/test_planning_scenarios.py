@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from contracts.columns import STAMP
 from contracts.errors import ContractError
-from contracts.tables import BY_NAME, STAMP
+from contracts.tables import BY_NAME
 from planning.scenarios import compare, evaluate_plan, last_day, plan_of_cells, steady_plan, today
 from planning.surface import build_surface, by_geo, evaluate, extrapolated, held, value_draws
 

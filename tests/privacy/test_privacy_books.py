@@ -18,10 +18,12 @@ from contracts.calendar import Block, blocks, weeks_between
 from contracts.errors import BudgetExceeded, ConfigError, LedgerError, PrivacyError
 from contracts.release import NANO
 from privacy.audit import audit
+from privacy.bounds import MICROS, MIN_UNITS, Bound
 from privacy.chain import LedgerPaths
 from privacy.ledger import open_ledger
+from privacy.measure_policies import JourneyPolicy, TrialPolicy
 from privacy.plan import plan_releases
-from privacy.policy import MICROS, MIN_UNITS, Bound, JourneyPolicy, PrivacyPolicy, TrialPolicy
+from privacy.policy import PrivacyPolicy
 from privacy.room import PeopleInputs, read_charges, read_release, verify_ledger
 
 TEST = replace(question().experiments[0], end=date(2024, 3, 24))

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from privacy.bounding import bounded, first_cells, linf_units, per_cell, scaled
+from privacy.bounds import MAX_CELLS_PER_PERSON, MAX_UNITS
 from privacy.people import DuckEngine, sql
-from privacy.policy import MAX_CELLS_PER_PERSON, MAX_UNITS
 
 
 @pytest.fixture(scope="module")

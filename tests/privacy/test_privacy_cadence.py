@@ -15,10 +15,11 @@ from privacy_worlds import NOW, SECRET, World, event, question
 
 from contracts.calendar import LEAST_WEEKS, Block, blocks, weeks_between
 from contracts.errors import BudgetExceeded, ConfigError
+from privacy.bounds import Bound
 from privacy.cadence import Cadence, Part
 from privacy.load import LoadSettings, load_people
 from privacy.plan import plan_releases, release_keys
-from privacy.policy import Bound, PrivacyPolicy
+from privacy.policy import PrivacyPolicy
 from privacy.publish import exact_totals
 from privacy.room import read_charges, read_release
 

@@ -23,9 +23,10 @@ from contracts.trials import TrialDesign
 from lift.trials import read_trial
 from privacy import trials
 from privacy.files import vector_table
+from privacy.measure_policies import TrialPolicy
 from privacy.mechanism import add_noise
 from privacy.plan import plan_releases
-from privacy.policy import PrivacyPolicy, TrialPolicy
+from privacy.policy import PrivacyPolicy
 from privacy.vectors import VectorPlan
 
 RUNS, ACCEPT = 200, range(181, 200)

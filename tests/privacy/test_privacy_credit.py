@@ -14,8 +14,10 @@ import pytest
 
 from contracts.errors import ConfigError
 from privacy import credit
+from privacy.bounds import Bound
+from privacy.measure_policies import CreditPolicy
 from privacy.plan import plan_releases, release_keys
-from privacy.policy import Bound, CreditPolicy, PrivacyPolicy
+from privacy.policy import PrivacyPolicy
 from privacy.rules import LastNonDirect, PositionWeights, TimeDecay
 
 Q1, Q2 = "quarter-2024-01-01", "quarter-2024-04-01"

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import duckdb
@@ -20,9 +21,10 @@ from privacy_worlds import NOW, SECRET, World, question
 
 from contracts.errors import WorkspaceError
 from privacy import bounding, kpi
+from privacy import spark as spark_module
+from privacy.bounds import MICROS, fixed_point
 from privacy.load import LoadSettings, load_people
 from privacy.people import sql
-from privacy.policy import MICROS, fixed_point
 from privacy.room import Bound, JourneyPolicy, PrivacyPolicy, TrialPolicy
 from privacy.spark import spark_engine
 from privacy.vectors import Span, VectorPlan
@@ -143,6 +145,37 @@ def test_spark_returns_the_same_bits(crowded, spark) -> None:  # type: ignore[no
 def test_spark_returns_the_same_bits_for_every_vector(crowded, spark, bounding) -> None:  # type: ignore[no-untyped-def]
     here, inputs = crowded(20_000, 2_000, replace(TIGHT, bounding=bounding))
     same(here.exact(inputs), replace(here, engine="spark").exact(inputs))
+
+
+def test_what_spark_writes_for_itself_is_encrypted(tmp_path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    """Sessions of ours by their settings; one that runs already by a look at its own. Needs no Spark."""
+    session = SimpleNamespace(getActiveSession=lambda: None)
+    monkeypatch.setitem(sys.modules, "pyspark", SimpleNamespace())
+    monkeypatch.setitem(sys.modules, "pyspark.errors", SimpleNamespace(PySparkException=RuntimeError))
+    monkeypatch.setitem(sys.modules, "pyspark.sql", SimpleNamespace(SparkSession=session))
+
+    class Builder:
+        settings: dict[str, str] = {}
+
+        def config(self, key: str, value: str) -> Builder:
+            self.settings[key] = value
+            return self
+
+    session.builder = SimpleNamespace(appName=lambda name: Builder())
+    monkeypatch.setattr(spark_module, "_started", lambda builder: SimpleNamespace(stop=lambda: None))
+    with spark_engine(tmp_path):
+        assert Builder.settings["spark.io.encryption.enabled"] == "true"
+        assert Builder.settings["spark.local.dir"] == str(tmp_path)
+    for own in ({}, {"spark.io.encryption.enabled": "false"}, {"spark.io.encryption.enabled": "true"}):
+        context = SimpleNamespace(getConf=lambda own=own: own)
+        session.getActiveSession = lambda context=context: SimpleNamespace(sparkContext=context)
+        if own.get("spark.io.encryption.enabled") == "true":
+            with spark_engine(tmp_path) as engine:
+                assert engine.session.sparkContext is context
+        else:
+            plain = pytest.raises(WorkspaceError, match="writes plain files; set spark.io.encryption.enabled = true")
+            with plain, spark_engine(tmp_path):
+                pass
 
 
 def test_without_spark_the_sentence_names_the_way_out(tmp_path, monkeypatch) -> None:  # type: ignore[no-untyped-def]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from datetime import date
 
 import numpy as np
 import pytest
@@ -11,14 +12,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contracts.errors import ConfigError, ContractError
+from contracts.evidence import Experiment
+from contracts.trials import TrialDesign
 from privacy.cadence import Part
-from privacy.forecast import Sizes, cells, forecast, forecasts, geo_lift, user_lift
+from privacy.forecast import cells, forecast, forecasts, geo_lift
+from privacy.plan import plan_releases
 from privacy.policy import PrivacyPolicy
+from privacy.sizes import Sizes
+from privacy.trial_forecast import PlannedTrials, example_trials, trial_forecasts, user_lift
 
 
 def test_the_noise_is_c_over_root_two_rho() -> None:
     """Golden: the defaults of docs/privacy.md (5.3 conversions, 1,000 currency, 28 active people)."""
-    found = {(c.measure, c.vector): c for c in cells(PrivacyPolicy())}
+    found = {(c.measure, c.vector): c for c in forecast(PrivacyPolicy(), Sizes()).cells}
     assert found["kpi", "conversions"].sd == pytest.approx(2 / math.sqrt(2 * 0.07))
     assert found["kpi", "revenue"].sd == pytest.approx(1000, rel=1e-3)
     assert found["kpi", "active_users"].sd == pytest.approx(28.3, rel=1e-3)
@@ -44,10 +50,60 @@ def test_batches_are_told_with_their_own_noise() -> None:
 
 
 def test_tests_share_the_grant_of_trials() -> None:
-    one, two = (next(c for c in cells(PrivacyPolicy(), n) if c.measure == "trials") for n in (1, 2))
+    one, two = (forecast(PrivacyPolicy(), Sizes(), example_trials(n)).trials[0] for n in (1, 2))
     assert (one.nano, two.nano) == (30_000_000, 15_000_000) and two.sd == pytest.approx(one.sd * math.sqrt(2))
     none = forecast(replace(PrivacyPolicy(), shares={"kpi": 0.5}), Sizes())
     assert none.user_lift is None and none.geo_lift is not None
+
+
+def _test(name: str, start: date, end: date) -> Experiment:
+    return Experiment(name, "user", "mail", start, end, (), None)
+
+
+def test_a_declared_test_is_told_with_the_noise_and_price_that_its_release_will_have() -> None:
+    """Four components, five looks, a pre-period in the quarter before, beside a plain test: the plans are the judge."""
+    rich = TrialDesign(metrics=("conversions",), pre_days=20, looks=5, strata=("new", "old"))
+    tests = (_test("rich", date(2024, 4, 8), date(2024, 5, 19)), _test("plain", date(2024, 5, 6), date(2024, 6, 2)))
+    planned = PlannedTrials(tests, {}, {"rich": rich})
+    policy = PrivacyPolicy()
+    first, second = trial_forecasts(policy, Sizes(), planned)
+    plans = {(p.experiment, p.look): p for p in plan_releases(planned.question(), policy) if p.measure == "trials"}
+    for found in (first, second):
+        plan = plans[found.name, 0]
+        assert (found.nano, found.quarters) == (plan.vectors[0].nano, len(plan.blocks))
+        assert found.sd == plan.vectors[0].sigma_units * plan.vectors[0].unit
+    assert (first.components, first.strata, first.looks, first.quarters) == (6, 2, 5, 2)
+    look = plans["rich", 3].vectors[0]
+    assert (first.look_nano, first.look_sd) == (look.nano, look.sigma_units * look.unit)
+    assert first.nano + 5 * first.look_nano == 15_000_000, "two tests share a quarter's 30 million"
+    assert first.sd == pytest.approx(math.sqrt(6 / (2 * first.nano / 1e9)), rel=1e-5)
+    assert second.components == 8 and second.nano == 15_000_000 and not second.looks
+    shown = {c.vector: c for c in forecast(policy, Sizes(), planned).cells if c.measure == "trials"}
+    assert set(shown) == {"rich", "plain", "rich, each look"} and shown["rich, each look"].sd == first.look_sd
+
+
+def test_strata_arms_and_split_decide_what_a_declared_test_can_show() -> None:
+    week = (date(2024, 1, 8), date(2024, 2, 4))
+
+    def lift(design: TrialDesign, arms: tuple[str, ...] = (), split: dict[str, float] | None = None) -> float:
+        planned = PlannedTrials((_test("t", *week),), {"t": arms} if arms else {}, {"t": design}, {"t": split or {}})
+        (found,) = trial_forecasts(PrivacyPolicy(), Sizes(people_per_arm=20_000), planned)
+        assert found.lift
+        return found.lift.total
+
+    plain = lift(TrialDesign())
+    assert lift(TrialDesign(metrics=("conversions",))) < plain, "three totals are less noisy than eight"
+    assert lift(TrialDesign(strata=("a", "b", "c"))) > plain, "the noise of three strata adds up"
+    assert lift(TrialDesign(looks=4)) > plain, "looks take half of the grant"
+    assert lift(TrialDesign(), ("control", "a", "b")) == pytest.approx(plain)
+    uneven = lift(TrialDesign(), ("control", "a", "b"), {"control": 0.8, "a": 0.1, "b": 0.1})
+    assert uneven > plain, "the smallest arm decides"
+    planned = PlannedTrials((_test("t", *week),), {}, {"t": TrialDesign(metrics=("revenue",))})
+    found = forecast(PrivacyPolicy(), Sizes(), planned)
+    assert found.trials[0].lift is None and found.user_lift is None and found.trials[0].sd > 0
+    assert planned.people(planned.experiments[0], 10.0) == (10.0, 10.0)
+    assert PlannedTrials(planned.experiments, {"t": ("control", "a", "b")}, {}, {"t": {"control": 2, "a": 1, "b": 3}}
+                         ).people(planned.experiments[0], 10.0) == (10.0, 5.0)  # fmt: skip
 
 
 @settings(max_examples=6, deadline=None)

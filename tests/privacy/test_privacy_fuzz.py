@@ -1,4 +1,5 @@
 """Every loader of people's files on files that nobody meant: any bytes give people or one sentence, never a traceback.
+And the reader of released files, which may come from elsewhere.
 
 Three ways to break a file: headers of any text, bytes of a good file changed or cut, and types that Parquet can hold
 and nobody expects. An accepted file gives tables that keep their schema (pandera).
@@ -20,6 +21,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from contracts.errors import UserError
+from contracts.release import Release
+from privacy.files import METADATA_KEY, encode, read_release
 from privacy.load import LoadSettings, load_people
 from privacy.room import FileSet, PeopleInputs
 
@@ -167,3 +170,62 @@ def test_headers_of_any_text_give_a_sentence(world, header, name, kind) -> None:
         content = json.dumps(dict.fromkeys(header, "x")).encode() + b"\n"
     said = outcome(here, files_of(here, name, content, kind))
     assert said.startswith(f"{name}: "), said
+
+
+META: dict[str, Any] = {
+    "release_id": "kpi-1", "measure": "kpi", "blocks": ["quarter-2024-01-01"], "period_start": "2024-01-01",
+    "period_end": "2024-03-31", "nano_rho": 7, "epsilon": 1.0, "delta": 1e-6,
+    "vectors": [{"name": "conversions", "l2_bound": 2.0, "unit": 1e-6, "sigma": 5.0, "nano_rho": 7, "bounding": "l2"}],
+}  # fmt: skip
+CELLS_OF_A_RELEASE = pa.table(
+    {"vector": ["conversions"], "metric": ["conversions"], "geo": ["north"], "units": [3], "value": [3e-6],
+     "variance": [25.0]}
+)  # fmt: skip
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=6),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=6), inner, max_size=2),
+    max_leaves=3,
+)
+
+
+def read(content: bytes) -> Release | None:
+    """What the room reads from the bytes of a released file; None where it says that they are none."""
+    try:
+        return read_release(Path("elsewhere.parquet"), content)
+    except UserError as error:
+        assert str(error).startswith("elsewhere.parquet is not a readable release file")
+        return None
+
+
+def test_a_sound_release_is_read() -> None:
+    found = read(encode([CELLS_OF_A_RELEASE], META))
+    assert found is not None and found.vectors[0].sigma == 5.0 and found.table["units"].tolist() == [3]
+
+
+@LOOSE
+@given(data=st.data())
+def test_damaged_bytes_of_a_release_give_a_release_or_a_sentence(data) -> None:  # type: ignore[no-untyped-def]
+    content = bytearray(encode([CELLS_OF_A_RELEASE], META))
+    for _ in range(data.draw(st.integers(1, 4))):
+        place, some = data.draw(st.integers(0, len(content) - 1)), data.draw(st.binary(min_size=1, max_size=4))
+        if data.draw(st.booleans()):
+            content[place : place + len(some)] = some
+        else:
+            del content[place : place + data.draw(st.integers(1, 40))]
+        content = content or bytearray(b"x")
+    read(bytes(content))
+
+
+@LOOSE
+@given(key=st.sampled_from([*META, *META["vectors"][0], ""]), value=JSON)
+def test_any_value_in_the_metadata_of_a_release_gives_a_release_or_a_sentence(key, value) -> None:  # type: ignore[no-untyped-def]
+    meta: Any = json.loads(json.dumps(META))
+    if key in meta:
+        meta[key] = value
+    elif key:
+        meta["vectors"][0][key] = value
+    else:
+        meta = value
+    sink = io.BytesIO()
+    pq.write_table(CELLS_OF_A_RELEASE.replace_schema_metadata({METADATA_KEY: json.dumps(meta).encode()}), sink)
+    read(sink.getvalue())

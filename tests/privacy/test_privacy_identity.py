@@ -151,7 +151,7 @@ def test_removing_a_person_with_all_devices_moves_a_table_by_one_bound(here, mak
     with_ann = here.exact(mapped(here, here.write([*rows, *others]), pairs))
     without = here.exact(mapped(here, here.write(others), pairs))
     bounds = {name: bound.bound for name, bound in here.policy.kpi.items()}
-    from privacy.policy import fixed_point
+    from privacy.bounds import fixed_point
 
     for (where, name), units in with_ann.items():
         if where.startswith("kpi"):

@@ -20,9 +20,11 @@ from attribution.states import state_names
 from attribution.tables import read_journeys
 from contracts.errors import ConfigError
 from contracts.release import Release
+from privacy.bounds import Bound
+from privacy.measure_policies import JourneyPolicy
 from privacy.paths import PATHS
 from privacy.plan import plan_releases, release_keys
-from privacy.policy import Bound, JourneyPolicy, PrivacyPolicy
+from privacy.policy import PrivacyPolicy
 
 Q1 = "quarter-2024-01-01"
 CHANNELS = ("search", "social", "video")

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 from contracts.errors import ConfigError, ContractError
+from privacy.bounds import Bound
 from privacy.hierarchy import consistent
+from privacy.measure_policies import LevelPolicy
 from privacy.plan import plan_releases, release_keys
-from privacy.policy import Bound, LevelPolicy, PrivacyPolicy
+from privacy.policy import PrivacyPolicy
 from privacy.room import read_release
 
 Q1 = "quarter-2024-01-01"

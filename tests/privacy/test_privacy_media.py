@@ -8,8 +8,10 @@ from datetime import date
 import pytest
 
 from contracts.errors import ConfigError
+from privacy.bounds import Bound
+from privacy.measure_policies import JourneyPolicy, MediaPolicy
 from privacy.plan import plan_releases, release_keys
-from privacy.policy import Bound, JourneyPolicy, MediaPolicy, PrivacyPolicy
+from privacy.policy import PrivacyPolicy
 from privacy.room import read_release
 
 Q1 = "quarter-2024-01-01"

@@ -26,8 +26,9 @@ from scipy import stats
 
 from privacy import kpi, mechanism
 from privacy.bounding import bounded, total
+from privacy.bounds import Bound
 from privacy.plan import plan_releases
-from privacy.policy import Bound, PrivacyPolicy
+from privacy.policy import PrivacyPolicy
 from privacy.room import read_release
 
 DRAWS = 10_000

@@ -16,18 +16,11 @@ from contracts.errors import ConfigError, ContractError, InputError
 from contracts.evidence import Experiment
 from contracts.release import NANO
 from privacy import journeys
+from privacy.bounds import MAX_UNITS, MICROS, MIN_UNITS, Bound, fixed_point
+from privacy.measure_policies import JourneyPolicy, TrialPolicy
 from privacy.mechanism import cost
 from privacy.plan import plan_releases, release_keys, waiting
-from privacy.policy import (
-    MAX_UNITS,
-    MICROS,
-    MIN_UNITS,
-    Bound,
-    JourneyPolicy,
-    PrivacyPolicy,
-    TrialPolicy,
-    fixed_point,
-)
+from privacy.policy import PrivacyPolicy
 
 
 @pytest.mark.parametrize("bad", [0, -1, float("nan"), float("inf")])

@@ -103,6 +103,9 @@ def test_a_clean_load_takes_back_what_the_same_day_set_aside(world, make_event, 
         with load_people(here.inputs(here.write(rows)), here.question, LoadSettings(NOW, here.root / "raw", SECRET)):
             pass
     assert here.quarantined() == []
+    zone = RawZone.of(here.root / "raw", SECRET)
+    why = "a later load of the day set nothing aside"
+    assert [e["why"] for e in zone.vault.entries(zone.deletions)] == [why]
 
 
 def test_nothing_of_people_is_on_disk_in_plain(world, make_event) -> None:  # type: ignore[no-untyped-def]

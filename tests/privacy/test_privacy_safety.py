@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from contracts.errors import ConfigError
 from privacy.bounding import linf_units
-from privacy.policy import MAX_CELLS_PER_PERSON, MAX_UNITS, MIN_UNITS
+from privacy.bounds import MAX_CELLS_PER_PERSON, MAX_UNITS, MIN_UNITS
 from privacy.safety import INT64, check_integers, intermediates
 
 bounds = st.integers(MIN_UNITS, MAX_UNITS)

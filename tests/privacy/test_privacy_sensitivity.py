@@ -27,19 +27,12 @@ from privacy_worlds import NOW, SECRET
 from contracts.trials import TrialDesign
 from privacy import credit, diagnostics, journeys, kpi, levels, media, trials
 from privacy.bounding import per_cell, total
+from privacy.bounds import Bound, fixed_point
 from privacy.load import LoadSettings, load_people
+from privacy.measure_policies import CreditPolicy, JourneyPolicy, LevelPolicy, MediaPolicy, TrialPolicy
 from privacy.people import People, Statement, loaded, sql
 from privacy.plan import plan_releases
-from privacy.policy import (
-    Bound,
-    CreditPolicy,
-    JourneyPolicy,
-    LevelPolicy,
-    MediaPolicy,
-    PrivacyPolicy,
-    TrialPolicy,
-    fixed_point,
-)
+from privacy.policy import PrivacyPolicy
 from privacy.publish import exact_vectors
 from privacy.rules import LastNonDirect, PositionWeights, TimeDecay
 
@@ -60,7 +53,7 @@ TIGHT = PrivacyPolicy(
     ),
 )  # fmt: skip
 PEOPLE = ["a", "b", "ü", "u\u0308", "a ", "'; --", "0", "00", "nan", "NULL", "\U0001f600", "a\x1f", "-1", "1e5"]
-VALUES = ["", "0", "0.000001", "19.99", "1e6", "-5", "nan", "inf", "999999999999", "abc", "1e300"]
+VALUES = ["", "0", "0.000001", "19.99", "1e6", "-5", "nan", "inf", "999999999999", "abc", "1e300", "-1e300", "-inf"]
 TIMES = ["2024-01-01", "2024-03-31T23:59:59Z", "2024-02-10T00:00:00+14:00", "2024-02-10", "never", "", "2030-01-01"]
 
 

@@ -16,8 +16,9 @@ from contracts.trials import TrialDesign, component_name, design_of
 from lift.totals import product
 from privacy import trials
 from privacy.load import LoadSettings, load_people
+from privacy.measure_policies import TrialPolicy
 from privacy.plan import plan_releases, release_keys, trial_part
-from privacy.policy import PrivacyPolicy, TrialPolicy
+from privacy.policy import PrivacyPolicy
 from privacy.publish import exact_totals
 from privacy.room import read_charges, read_release
 from privacy.verify import Surroundings, verify_file

@@ -10,8 +10,9 @@ import jax
 import numpy as np
 import pytest
 
+from contracts.columns import STAMP
 from contracts.evidence import LiftLibrary
-from contracts.tables import BY_NAME, STAMP
+from contracts.tables import BY_NAME
 from reconcile.inputs import PoolInputs
 from reconcile.pool import Reconciled, reconcile
 from reconcile.prepare import prepare

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from simulate.world import simulate
 from workflow.cli import app
+from workflow.init import initialise
 
 
 @pytest.fixture(autouse=True)
@@ -37,6 +38,28 @@ def workspace(world: Path, tmp_path: Path) -> Path:
     folder = tmp_path / "work"
     shutil.copytree(world, folder, ignore=shutil.ignore_patterns("truth"))
     return folder
+
+
+@pytest.fixture(scope="session")
+def released(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small workspace with everything released, and its secrets beside it."""
+    folder = tmp_path_factory.mktemp("released")
+    simulate(folder / "work", people=500, geos=4, weeks=26, seed=4)
+    shutil.rmtree(folder / "work" / "truth")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("XDG_CONFIG_HOME", str(folder / "secrets"))
+        initialise(folder / "work")
+        result = CliRunner().invoke(app, ["release", str(folder / "work"), "--json"])
+    assert result.exit_code == 0, result.output
+    return folder
+
+
+@pytest.fixture
+def work(released: Path, tmp_path: Path, private_config: Path) -> Path:
+    """A copy of the released workspace that a test may break or go on with, and its secrets."""
+    shutil.copytree(released / "secrets", private_config, dirs_exist_ok=True)
+    shutil.copytree(released / "work", tmp_path / "work")
+    return tmp_path / "work"
 
 
 Plumb = Callable[..., tuple[int, dict[str, Any]]]

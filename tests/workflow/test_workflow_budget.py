@@ -15,7 +15,6 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
-from simulate.world import simulate
 from workflow import budget as module
 from workflow.cli import app
 from workflow.init import initialise
@@ -23,33 +22,6 @@ from workflow.people_inputs import actor
 
 Plumb = Callable[..., tuple[int, dict[str, Any]]]
 PANEL = '[project]\nid = "panel-door"\n[inputs.panel]\npath = "p.csv"\n[inputs.panel.spend]\nsearch = "search"\n'
-
-
-@pytest.fixture(scope="module")
-def released(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A workspace with everything released, and its secrets beside it."""
-    folder = tmp_path_factory.mktemp("budget")
-    simulate(folder / "work", people=600, geos=4, weeks=26, seed=4)
-    shutil.rmtree(folder / "work" / "truth")
-    before = os.environ.get("XDG_CONFIG_HOME")
-    os.environ["XDG_CONFIG_HOME"] = str(folder / "secrets")
-    try:
-        initialise(folder / "work")
-        result = CliRunner().invoke(app, ["release", str(folder / "work"), "--json"])
-    finally:
-        os.environ.pop("XDG_CONFIG_HOME")
-        if before is not None:
-            os.environ["XDG_CONFIG_HOME"] = before
-    assert result.exit_code == 0, result.output
-    return folder
-
-
-@pytest.fixture
-def work(released: Path, tmp_path: Path, private_config: Path) -> Path:
-    """A copy that a test may break, with its secrets."""
-    shutil.copytree(released / "secrets", private_config, dirs_exist_ok=True)
-    shutil.copytree(released / "work", tmp_path / "work")
-    return tmp_path / "work"
 
 
 def edit(path: Path) -> None:
@@ -113,7 +85,7 @@ def test_a_plan_reads_nothing_about_people(workspace: Path, plumb: Plumb, tmp_pa
     assert one["epsilon_quarter"] == pytest.approx(2.142, abs=1e-3)
     code, answer = plumb("budget", "plan", tmp_path / "nowhere")
     assert code == 0 and not answer["declared"] and [r["rho"] for r in answer["rows"]] == [0.05, 0.1, 0.2, 0.5, 1.0]
-    code, shown = text("budget", "plan", workspace)
+    code, shown = text("budget", "plan", workspace, "--experiments", 1)
     assert (
         code == 0
         and "user lift" in shown
@@ -130,6 +102,33 @@ def test_a_plan_reads_nothing_about_people(workspace: Path, plumb: Plumb, tmp_pa
     ):
         code, shown = text("budget", "plan", workspace, *options)
         assert code == 2 and said in shown, shown
+
+
+def test_a_plan_reads_the_tests_that_are_declared(workspace: Path, plumb: Plumb) -> None:
+    initialise(workspace)
+    code, before = plumb("budget", "plan", workspace, "--rho", 0.2)
+    assert code == 0 and [t["test"] for t in before["tests"]] == ["retargeting_holdout"], before
+    path, head = workspace / "plumb.toml", "[experiments.retargeting_holdout]\n"
+    told = path.read_text(encoding="utf-8")
+    keys = 'metrics = ["conversions"]\nlooks = 2\nstrata = ["new", "old"]\n'
+    extra = '\n[experiments.later]\narms = ["control", "mail"]\n'
+    path.write_text(told.replace(head, head + keys) + extra, encoding="utf-8")
+    code, after = plumb("budget", "plan", workspace, "--rho", 0.2)
+    old, (mine, later) = before["tests"][0], after["tests"]
+    assert (old["components"], mine["components"], mine["strata"], mine["looks"]) == (8, 3, 2, 2)
+    assert later["test"] == "later" and later["lift"]["total"] == pytest.approx(old["lift"]["total"])
+    assert mine["rho"] + 2 * mine["look_rho"] == pytest.approx(old["rho"]) and mine["look_sd"] > mine["sd"]
+    assert after["rows"][0]["user_lift"]["total"] == max(t["lift"]["total"] for t in after["tests"])
+    assert {c["vector"] for c in after["cells"] if c["measure"] == "trials"} == {
+        "retargeting_holdout", "retargeting_holdout, each look", "later",
+    }  # fmt: skip
+    code, shown = text("budget", "plan", workspace)
+    assert code == 0 and "declared test" in shown and "the one that shows least" in " ".join(shown.split()), shown
+    code, answer = plumb("budget", "plan", workspace, "--experiments", 2)
+    assert code == 0 and answer["tests"] == [] and answer["assumed"]["experiments"] == 2
+    path.write_text(told.replace(head, head + "looks = 100\n"), encoding="utf-8")
+    code, shown = text("budget", "plan", workspace)
+    assert code == 2 and "declare at most one look a week" in shown
 
 
 def test_verify_has_an_exit_code_of_its_own(work: Path, plumb: Plumb) -> None:

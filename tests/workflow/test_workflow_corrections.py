@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -12,44 +11,18 @@ from typing import Any
 import duckdb
 import pandas as pd
 import pytest
-from typer.testing import CliRunner
 
 from contracts.errors import ConfigError
 from contracts.release import Release
 from contracts.tables import BY_NAME
-from simulate.world import simulate
 from workflow.artifacts import Artifact
-from workflow.cli import app
 from workflow.config import parse
-from workflow.init import initialise
 from workflow.job import Job
 from workflow.step_release import advance_release
 from workflow.views_out import kpi_view, levels_view, releases_view
 
 Plumb = Callable[..., tuple[int, dict[str, Any]]]
 ASK = '\n[[privacy.corrections]]\nquarter = {quarter}\nmeasure = "{measure}"\nshare = {share}\n'
-
-
-@pytest.fixture(scope="module")
-def released(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small workspace with everything released, and its secrets beside it."""
-    folder = tmp_path_factory.mktemp("corrections")
-    simulate(folder / "work", people=500, geos=4, weeks=26, seed=4)
-    shutil.rmtree(folder / "work" / "truth")
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setenv("XDG_CONFIG_HOME", str(folder / "secrets"))
-        initialise(folder / "work")
-        result = CliRunner().invoke(app, ["release", str(folder / "work"), "--json"])
-    assert result.exit_code == 0, result.output
-    return folder
-
-
-@pytest.fixture
-def work(released: Path, tmp_path: Path, private_config: Path) -> Path:
-    """A copy that a test may go on with."""
-    shutil.copytree(released / "secrets", private_config, dirs_exist_ok=True)
-    shutil.copytree(released / "work", tmp_path / "work")
-    return tmp_path / "work"
 
 
 def ask(work: Path, text: str) -> None:
@@ -176,8 +149,8 @@ def test_levels_are_made_to_agree_only_with_kpi_of_the_same_rows() -> None:
 
     names = ["vector", "geo", "week", "metric", "value", "variance"]
     places = ["vector", "level", "area", "week", "metric", "value", "variance"]
-    frame = levels_view([made("kpi", kpi, names, 1), made("levels", levels, places, 0)], artifact())
+    frame = levels_view([made("kpi", kpi, names, 1), made("levels", levels, places, 0)], 0, artifact())
     assert frame["value"].tolist() == [36.0] and set(frame["release_id"]) == {"levels-0"}
     assert "consistent" not in frame or frame["consistent"].isna().all()
-    frame = levels_view([made("kpi", kpi, names, 1), made("levels", levels, places, 1)], artifact())
+    frame = levels_view([made("kpi", kpi, names, 1), made("levels", levels, places, 1)], 0, artifact())
     assert frame["consistent"].notna().all() and len(frame) == 3

@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from contracts.errors import UserError
+from workflow.claims_in import read_billing, read_claims
 from workflow.config import load, parse
 from workflow.init import initialise
 from workflow.panel_build import check_public
@@ -31,6 +32,10 @@ GOOD: dict[str, list[dict[str, Any]]] = {
     "controls": [{"date": str(w), "geo": g, "price": "2.5"} for w in WEEKS for g in ("north", "south")],
     "experiments": [{"experiment": "up", "kind": "geo", "channel": "tv", "start": "2025-01-13", "end": "2025-01-26",
                      "treated": "north", "spend_delta": "3"}],
+    "platform_claims": [{"date": str(w), "channel": "tv", "conversions": "3", "revenue": "9.5", "spend": "2",
+                         "currency": "USD", "campaign": "c", "as_of": "2025-03-01"} for w in WEEKS],
+    "billing": [{"start": str(w), "end": str(w + timedelta(days=6)), "conversions": "3", "revenue": "9.5"}
+                for w in WEEKS],
     "panel": [{"date": str(w), "geo": "north", "kpi": "7", "tv_spend": "1"} for w in WEEKS],
 }  # fmt: skip
 PEOPLE = {"project": {"id": "abcd"}, "inputs": {"events": {"path": "events.csv"}}}
@@ -58,9 +63,12 @@ def outcome(root: Path, changed: str, content: bytes, kind: str) -> str:
             config = parse({"project": {"id": "abcd"}, "inputs": {"panel": PANEL | {"path": paths["panel"]}}})
             from_panel(root, config)
         else:
-            public = {n: {"path": paths[n]} for n in ("spend", "controls", "experiments")}
+            public = {n: {"path": paths[n]} for n in GOOD if n != "panel"}
             config = parse(PEOPLE | {"inputs": PEOPLE["inputs"] | public})  # type: ignore[operator]
-            check_public(config, read_public(root, config))
+            public_tables = read_public(root, config)
+            check_public(config, public_tables)
+            read_claims(root, config, public_tables.channels)
+            read_billing(root, config)
     except UserError as error:
         return str(error)
     return ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, date, datetime
 
 import duckdb
@@ -11,7 +12,7 @@ import pytest
 from contracts.release import Release
 from contracts.tables import BY_NAME
 from workflow.artifacts import Artifact
-from workflow.views_out import diagnostics_checks, levels_view
+from workflow.views_out import cohort_check, diagnostics_checks, kpi_view, levels_view
 from workflow.warehouse import Content, build
 
 WEEKS = (date(2024, 1, 1), date(2024, 1, 8))
@@ -43,7 +44,7 @@ def artifact() -> Artifact:
 
 
 def test_levels_are_shown_as_released_and_made_consistent(releases, tmp_path) -> None:  # type: ignore[no-untyped-def]
-    frame = levels_view(releases, artifact())
+    frame = levels_view(releases, 50, artifact())
     assert set(BY_NAME["v_levels"].names) <= set(frame.columns) and len(frame) == 2 * 3 + 2
     nation = frame[frame["level"] == "nation"].iloc[0]
     # z = (10, 20, 36), D = (4, 4, 1): the sum of the geos has variance 8, so the nation is (30/8 + 36) / (1/8 + 1)
@@ -58,7 +59,31 @@ def test_levels_are_shown_as_released_and_made_consistent(releases, tmp_path) ->
 
 
 def test_without_levels_the_view_is_empty(releases) -> None:  # type: ignore[no-untyped-def]
-    assert levels_view(releases[:1], artifact()).empty
+    assert levels_view(releases[:1], 50, artifact()).empty
+
+
+def test_cells_of_small_noisy_cohorts_are_marked_and_kept(releases) -> None:  # type: ignore[no-untyped-def]
+    """Geo a has 49.9 noisy people, b has 50: at a minimum of 50 a is marked where it stands alone, as region too."""
+    people = [("cohort", "cohort", g, v, 1.0) for g, v in (("a", 49.9), ("b", 50.0), ("other", -3.0))]
+    cohorts = release("diagnostics", people, ["vector", "metric", "geo", "value", "variance"])
+    kpi, levels = releases
+    shown = kpi_view([kpi, cohorts], 50, artifact()).set_index("geo")
+    assert shown.loc["a", "suppressed"].all() and not shown.loc["b", "suppressed"].any()
+    assert shown.loc["a", "value"].tolist() == [10.0, 10.0], "a suppressed cell keeps its figure for the model"
+    assert not kpi_view([kpi, cohorts], 0, artifact())["suppressed"].any()
+    assert cohort_check([kpi, cohorts], 50)["status"].tolist() == ["pass"]
+    blind = cohort_check([kpi], 50)
+    assert blind["status"].tolist() == ["warn"] and "no cell of quarter-2024-01-01 can be marked" in blind["text"][0]
+    assert cohort_check([kpi], 0)["status"].tolist() == ["pass"], "nothing was asked"
+    areas = [("region:conversions", "region", name, w, "conversions", 30.0, 1.0) for name in ("big", "small") for w in
+             WEEKS]  # fmt: skip
+    table = pd.concat([levels.table, pd.DataFrame(areas, columns=levels.table.columns)], ignore_index=True)
+    named = replace(levels, table=table, metadata={"spec": {"regions": {"big": ["a", "b"], "small": ["a"]}}})
+    marked = levels_view([kpi, named, cohorts], 50, artifact()).groupby(["level", "area"])["suppressed"].unique()
+    assert {key: list(v) for key, v in marked.items()} == {
+        ("geo", "a"): [True], ("geo", "b"): [False], ("nation", "nation"): [False], ("quarter", "a"): [True],
+        ("quarter", "b"): [False], ("region", "big"): [False], ("region", "small"): [True],
+    }  # fmt: skip
 
 
 def test_consent_and_bots_are_told_as_noisy_shares() -> None:

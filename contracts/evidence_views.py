@@ -1,0 +1,142 @@
+"""What was measured, modelled and credited: views that reconciliation and planning read."""
+
+from __future__ import annotations
+
+from contracts.columns import CHANNEL, GEO, PERIOD, WEEK, Column, View, interval, view
+
+_EFFECT_COLUMNS = (
+    Column("status", "VARCHAR", "", "'published', or 'failed_gate' when no run has passed yet"),
+    Column("scope", "VARCHAR", "", "'total', 'geo', 'week' or 'geo_week'"),
+    GEO,
+    WEEK,
+    CHANNEL,
+    Column("metric", "VARCHAR", "", "'incremental_kpi', 'incremental_revenue', 'share', 'roi' or 'mroi'"),
+    *interval("by metric: KPI units, currency, share of KPI, currency per currency", "figure"),
+)
+_CREDIT_COLUMNS: tuple[Column | tuple[Column, ...], ...] = (
+    Column(
+        "model",
+        "VARCHAR",
+        "",
+        "'last_touch', 'first_touch', 'linear', 'position_based', 'markov', 'shapley', 'shapley_rate', a rule of "
+        "[privacy.credit.rules], or 'platform_claimed' (docs/attribution.md)",
+    ),
+    Column("channel", "VARCHAR", "", "channel, or 'unattributed'"),
+    Column("metric", "VARCHAR", "", "'conversions' or 'revenue'"),
+    PERIOD,
+    *interval("conversions or currency", "credit"),
+    Column("definition", "VARCHAR", "", "what the model counts, with the parameters of its release"),
+    Column("spend", "DOUBLE", "currency", "spend of the channel in the period; NULL where the spend table has none"),
+    Column("cpa", "DOUBLE", "currency per conversion", "spend ÷ credit; NULL where the credit's interval holds 0"),
+    Column("cpa_p05", "DOUBLE", "currency per conversion", "5 % quantile"),
+    Column("cpa_p95", "DOUBLE", "currency per conversion", "95 % quantile"),
+    Column("roas", "DOUBLE", "currency per currency", "credited revenue ÷ spend; rows of revenue only"),
+    Column("roas_p05", "DOUBLE", "currency per currency", "5 % quantile"),
+    Column("roas_p95", "DOUBLE", "currency per currency", "95 % quantile"),
+)
+EVIDENCE: tuple[View, ...] = (
+    view(
+        "v_kpi",
+        "geo × week × metric",
+        ("geo", "week", "metric"),
+        Column("geo", "VARCHAR", "", "geo ('other' = people whose geo is not declared)"),
+        Column("week", "DATE", "", "first day of the week"),
+        Column("metric", "VARCHAR", "", "'conversions', 'revenue', 'active_users', or the panel's KPI"),
+        Column("value", "DOUBLE", "KPI units or currency", "released value, signed, never clipped"),
+        Column("variance", "DOUBLE", "units²", "known variance of the released noise"),
+        Column("suppressed", "BOOLEAN", "", "true where the noisy cohort is under min_cohort: do not display"),
+    ),
+    view(
+        "v_levels",
+        "block × metric × level × area × week, where levels are released",
+        ("block", "metric", "level", "area", "week"),
+        Column("block", "VARCHAR", "", "privacy block (fiscal quarter)"),
+        Column("metric", "VARCHAR", "", "'conversions', 'revenue' or 'active_users'"),
+        Column("level", "VARCHAR", "", "'geo', 'region', 'nation', or 'quarter' (a geo's whole quarter)"),
+        Column("area", "VARCHAR", "", "geo, region or 'nation'"),
+        Column("week", "DATE", "", "first day of the week; NULL for a whole quarter"),
+        Column("value", "DOUBLE", "conversions, currency or people", "released value, signed: the primary record"),
+        Column("variance", "DOUBLE", "units²", "known variance of the released noise"),
+        Column("consistent", "DOUBLE", "as value", "least-squares value, parts add up to wholes; NULL for a quarter"),
+        Column("consistent_variance", "DOUBLE", "units²", "its variance; errors of one week are correlated"),
+        Column("suppressed", "BOOLEAN", "", "true where the area's noisy cohorts are under min_cohort: do not display"),
+    ),
+    view(
+        "v_effects",
+        "scope × geo × week × channel × metric, latest calibrated run",
+        ("scope", "geo", "week", "channel", "metric"),
+        _EFFECT_COLUMNS,
+    ),
+    view(
+        "v_effects_history",
+        "as v_effects, every published run",
+        ("run_id", "scope", "geo", "week", "channel", "metric"),
+        _EFFECT_COLUMNS,
+    ),
+    view(
+        "v_curves",
+        "channel × spend",
+        ("channel", "spend"),
+        CHANNEL,
+        Column("spend", "DOUBLE", "currency per period", "spend of the channel in one period over all geos"),
+        *interval("KPI units per period", "steady response to that spend"),
+        Column("marginal", "DOUBLE", "KPI units per currency", "expected response to one more unit of currency"),
+        Column("observed", "BOOLEAN", "", "true inside the range of observed spend"),
+    ),
+    view(
+        "v_lift",
+        "experiment × arm × metric × estimator",
+        ("experiment", "arm", "metric", "estimator"),
+        Column("experiment", "VARCHAR", "", "name in the experiments table"),
+        Column("estimator", "VARCHAR", "", "estimator used"),
+        Column("kind", "VARCHAR", "", "'geo' or 'user'"),
+        CHANNEL,
+        Column("arm", "VARCHAR", "", "treated arm of a user test; '' for a geo test"),
+        Column("metric", "VARCHAR", "", "'conversions', 'revenue', 'visits' or the panel's KPI; or a rate, 'X per Y'"),
+        Column("start", "DATE", "", "first day of the test"),
+        Column("end", "DATE", "", "last day of the test, or of the newest look at a running one"),
+        *interval(
+            "metric units, signed", "incremental outcome over the treated scope and window; of a rate, its difference"
+        ),
+        Column("p_value", "DOUBLE", "", "two-sided, from the statistic that gives the interval"),
+        Column(
+            "p_value_family", "DOUBLE", "", "the same allowing for all arms of the test (Dunnett); NULL with one arm"
+        ),
+        Column("noise_variance_share", "DOUBLE", "share", "part of the variance that is released noise"),
+        Column("spend_delta", "DOUBLE", "currency, signed", "spend change that the test made"),
+        Column("iroas", "DOUBLE", "metric units per currency", "incremental outcome / spend_delta"),
+        Column("iroas_p05", "DOUBLE", "metric units per currency", "5 % quantile"),
+        Column("iroas_p95", "DOUBLE", "metric units per currency", "95 % quantile"),
+        Column("published", "BOOLEAN", "", "true: the reading that was declared, read by model and reconciliation"),
+    ),
+    view(
+        "v_credit",
+        "model × channel × metric × period",
+        ("model", "channel", "metric", "period_start"),
+        *_CREDIT_COLUMNS,
+    ),
+    view(
+        "v_credit_history",
+        "as v_credit, every published version; `as_of` says when each was made",
+        ("run_id", "model", "channel", "metric", "period_start"),
+        *_CREDIT_COLUMNS,
+    ),
+    view(
+        "v_parity",
+        "comparison × channel × metric × period",
+        ("kind", "subject", "other", "channel", "metric", "period_start"),
+        Column("kind", "VARCHAR", "", "'models', 'change', 'versions', 'total' or 'claims'"),
+        Column("subject", "VARCHAR", "", "model, platform or total that is compared"),
+        Column("other", "VARCHAR", "", "what it is compared with: a model, a period, a version, the books"),
+        Column("channel", "VARCHAR", "", "channel; '' for all together"),
+        Column("metric", "VARCHAR", "", "'conversions', 'revenue' or 'spend'"),
+        PERIOD,
+        Column("value", "DOUBLE", "share", "total variation, change of a share, relative gap, or claimed ÷ total"),
+        Column("sd", "DOUBLE", "share", "standard deviation of `value` from the released noise; NULL where not known"),
+        Column("z", "DOUBLE", "", "value ÷ sd, or the chi-square statistic of all channels; NULL where no test"),
+        Column("p_value", "DOUBLE", "", "two-sided, corrected for the number of channels; NULL where no test"),
+        Column("threshold", "DOUBLE", "by kind", "limit of `p_value` for 'change', of the size of `value` else"),
+        Column("status", "VARCHAR", "", "'pass' or 'warn'"),
+        Column("text", "VARCHAR", "", "one sentence"),
+    ),
+)
