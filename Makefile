@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.plumb-installed
 SPARK := $(VENV)/.plumb-spark
+WORKERS := 2# processes of pytest; a file stays with one, so that what its tests share is made once
 
 .PHONY: help env demo test test-all bench lint lock clean
 
@@ -24,10 +25,10 @@ demo: $(STAMP)  ## simulate a world, run the whole job on it, say where the expl
 	@$(BIN)/plumb demo demo
 
 test: lint $(SPARK)  ## linters, types, import directions and the fast tests
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 test-all: lint $(SPARK)  ## the same and the slow statistical tests
-	@$(BIN)/python -m pytest -m 'slow or not slow'
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m 'slow or not slow'
 
 lint: $(STAMP)  ## ruff, mypy, import-linter
 	@$(BIN)/ruff check .

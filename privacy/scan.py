@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 import duckdb
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from privacy import contract
 from privacy.inputs import FileSet, PeopleInputs
@@ -20,7 +21,7 @@ from privacy.people import KINDS
 from privacy.sources import Source, query, quote, raw_json
 from privacy.spool import Spool
 
-BATCH = 500_000  # rows
+BATCH = 200_000  # rows
 _CONVERSION = quote(KINDS[-1])
 
 
@@ -177,18 +178,25 @@ def assignment_sql(number: int, source: Source, columns: dict[str, str | None], 
 def send(con: duckdb.DuckDBPyConnection, statement: str, name: str, spool: Spool) -> None:
     """Runs a statement with a column `part` and lays its rows on the shelves 'NAME PART'."""
     for batch in query(con, statement).to_arrow_reader(BATCH):
-        for part, rows in _split(pa.Table.from_batches([batch])):
+        for part, rows in _split(batch):
             spool.append(f"{name} {part}", rows)
 
 
-def _split(table: pa.Table) -> Iterator[tuple[int, pa.Table]]:
-    parts = table["part"].to_numpy()
-    rows = table.drop_columns("part")
+def _split(batch: pa.RecordBatch) -> Iterator[tuple[int, pa.Table]]:
+    parts = batch["part"].to_numpy()
+    rows = pa.Table.from_batches([batch.drop_columns("part")])
     if len(parts) and (parts == parts[0]).all():
         yield int(parts[0]), rows
         return
     order = np.argsort(parts, kind="stable")
-    rows = rows.take(pa.array(order))
+    at = pa.array(order)
+    rows = pa.table({name: _taken(column, at) for name, column in zip(rows.column_names, rows.columns, strict=True)})
     numbers, starts = np.unique(parts[order], return_index=True)
     for number, start, end in zip(numbers, starts, [*starts[1:], len(parts)], strict=True):
         yield int(number), rows.slice(start, end - start)
+
+
+def _taken(column: pa.ChunkedArray, at: pa.Array) -> pa.Array:
+    """The column in another order. One without any value, such as the reasons of well-formed rows, stays as it is."""
+    whole = column.combine_chunks()
+    return whole if whole.null_count == len(whole) else pc.take(whole, at, boundscheck=False)

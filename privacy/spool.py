@@ -22,7 +22,7 @@ from contracts.errors import PrivacyError
 from privacy.disk import full_disk, private_folder
 
 _LENGTH = struct.Struct("<Q")
-_NONCE_BYTES = 12
+_NONCE_BYTES, _TAG_BYTES = 12, 16
 
 
 @dataclass(slots=True)
@@ -35,13 +35,18 @@ class _Shelf:
 
 
 class Spool:
-    """Append-only shelves by name. With `folder` None they stay in memory."""
+    """Append-only shelves by name. With `folder` None they stay in memory.
+
+    Chunks are written, sealed and read through two buffers that live as long as the spool: fresh memory for each chunk
+    costs several times what the cipher does.
+    """
 
     def __init__(self, folder: Path | None) -> None:
         self._folder = None if folder is None else private_folder(folder)
         self._cipher = AESGCM(AESGCM.generate_key(bit_length=256))
         self._sealed = 0  # chunks sealed so far under this key; the nonce counts them, so none repeats
         self._shelves: dict[str, _Shelf] = {}
+        self._plain, self._cover = bytearray(), bytearray()
 
     def append(self, name: str, rows: pa.Table) -> None:
         """Adds rows to a shelf. Raises WorkspaceError when the disk is full."""
@@ -49,12 +54,14 @@ class Spool:
         if self._folder is None:
             shelf.memory.append(rows)
             return
-        sink = pa.BufferOutputStream()
-        with pa.ipc.new_stream(sink, rows.schema) as stream:
-            stream.write_table(rows)
+        size = _stream(rows, pa.MockOutputStream())
+        if len(self._plain) < size:
+            self._plain = bytearray(size)
+        plain, sealed = memoryview(self._plain)[:size], self._room(size + _TAG_BYTES)
+        _stream(rows, pa.FixedSizeBufferWriter(pa.py_buffer(plain)))
         nonce = self._sealed.to_bytes(_NONCE_BYTES)
         self._sealed += 1
-        sealed = self._cipher.encrypt(nonce, memoryview(sink.getvalue()).cast("B"), _place(name, shelf.chunks))
+        self._cipher.encrypt_into(nonce, plain, _place(name, shelf.chunks), sealed)
         try:
             if shelf.file is None:
                 shelf.file = tempfile.TemporaryFile(dir=self._folder, buffering=0)  # noqa: SIM115
@@ -76,18 +83,29 @@ class Spool:
         return pa.concat_tables(tables)
 
     def _opened(self, name: str, shelf: _Shelf, file: IO[bytes]) -> list[pa.Table]:
+        whole = file.seek(0, os.SEEK_END)
         file.seek(0)
         tables = []
         try:
             for number in range(shelf.chunks):
                 (length,) = _LENGTH.unpack(file.read(_LENGTH.size))
-                nonce = file.read(_NONCE_BYTES)
-                plain = self._cipher.decrypt(nonce, _read(file, length), _place(name, number))
-                tables.append(pa.ipc.open_stream(pa.py_buffer(plain)).read_all())
-        except (InvalidTag, struct.error) as error:
+                if not _TAG_BYTES <= length <= whole:
+                    raise EOFError
+                nonce, sealed = file.read(_NONCE_BYTES), self._room(length)
+                _read(file, sealed)
+                plain = pa.allocate_buffer(length - _TAG_BYTES)  # the rows stay in it, so it is nobody else's
+                self._cipher.decrypt_into(nonce, sealed, _place(name, number), memoryview(plain).cast("B"))
+                tables.append(pa.ipc.open_stream(plain).read_all())
+        except (InvalidTag, struct.error, EOFError) as error:
             raise PrivacyError("a temporary partition changed while it was in use; run again.") from error
         file.seek(0, os.SEEK_END)
         return tables
+
+    def _room(self, size: int) -> memoryview:
+        """The first `size` bytes of the buffer for sealed content."""
+        if len(self._cover) < size:
+            self._cover = bytearray(size)
+        return memoryview(self._cover)[:size]
 
     def drop(self, name: str) -> None:
         """Forgets a shelf and frees its room."""
@@ -106,19 +124,23 @@ def _place(name: str, number: int) -> bytes:
     return f"{name} {number}".encode()
 
 
-def _write(file: IO[bytes], content: bytes) -> None:
+def _stream(rows: pa.Table, sink: pa.NativeFile) -> int:
+    """Writes rows as an Arrow stream and says how many bytes that takes."""
+    with pa.ipc.new_stream(sink, rows.schema) as stream:
+        stream.write_table(rows)
+    return int(sink.tell())
+
+
+def _write(file: IO[bytes], content: bytes | memoryview) -> None:
     view = memoryview(content)
     while view:
         view = view[file.write(view) :]
 
 
-def _read(file: IO[bytes], length: int) -> bytes:
-    """Exactly `length` bytes; fewer only at the end of the file, which the tag then refuses."""
-    out = bytearray(length)
-    view, done = memoryview(out), 0
-    while done < length:
-        got = file.readinto(view[done:])  # type: ignore[attr-defined]
+def _read(file: IO[bytes], view: memoryview) -> None:
+    """Fills the view. Raises EOFError where the file ends before it."""
+    while view:
+        got = file.readinto(view)  # type: ignore[attr-defined]
         if not got:
-            break
-        done += got
-    return bytes(out[:done]) if done < length else out  # type: ignore[return-value]
+            raise EOFError
+        view = view[got:]
