@@ -22,7 +22,7 @@ from pathlib import Path
 
 import duckdb
 
-from benchmarks.privacy_speed import HOMES, NOW, PLAIN, SECRET, inputs_of, make_events, question
+from benchmarks.privacy_speed import NOW, PLAIN, SECRET, inputs_of, make_events, make_homes, question
 from privacy.load import LoadSettings, load_people
 from privacy.mechanism import add_noise
 from privacy.people import DuckEngine, People
@@ -97,7 +97,7 @@ def ours(folder: Path, target: Path) -> None:
         con.execute(PLAIN).fetchall()
         report("plain group-by", time.process_time() - begun, 0.0)
         begun, wall = time.process_time(), time.perf_counter()
-        con.execute(f"CREATE TABLE homes AS {HOMES}")
+        make_homes(con)
         exact = exact_vectors(plan, People(DuckEngine(con), True), policy, question())
         for v in plan.vectors:
             add_noise(exact[v.name], v.sigma_units)

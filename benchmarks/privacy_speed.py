@@ -94,6 +94,13 @@ def inputs_of(folder: Path) -> PeopleInputs:
     return PeopleInputs(FileSet((folder,)), None, False, True, "UTC", "USD", {})
 
 
+def make_homes(con: duckdb.DuckDBPyConnection) -> None:
+    """The table `homes` of normalised `events`, as a load makes it."""
+    columns = {n: np.asarray(c) for n, c in con.execute(EVENTS_OF_HOMES).fetchnumpy().items()}
+    found = homes(columns, int(columns["person"].max()) + 1, 1)
+    con.register("homes", pa.table({n: c.astype(np.int64) for n, c in found.items()}))
+
+
 def release(folder: Path, events: int, part_rows: int) -> None:
     """Load to release of `kpi`, as `plumb release` does it, and the parts of it."""
     policy = PrivacyPolicy(shares={"kpi": 0.5})
@@ -140,9 +147,7 @@ def bounding(folder: Path, events: int, part_rows: int) -> None:
             with duckdb.connect() as con:
                 con.execute(f"CREATE VIEW events AS FROM '{path}'")
                 begun = time.process_time()
-                columns = {n: np.asarray(c) for n, c in con.execute(EVENTS_OF_HOMES).fetchnumpy().items()}
-                found = homes(columns, int(columns["person"].max()) + 1, 1)  # as a load makes them
-                con.register("homes", pa.table({n: c.astype(np.int64) for n, c in found.items()}))
+                make_homes(con)
                 exact_vectors(plan, People(DuckEngine(con), True), policy, question())
                 spent += time.process_time() - begun
         figures.setdefault("bounded", []).append(spent)

@@ -6,14 +6,16 @@
 | `log/MONTH.sealed` | exact counts of loads | `privacy.retention_days` after the month |
 | `deletions.sealed` | what was deleted, when and why; no id | always |
 | `staging/` | noisy releases before publication, sealed | until they are published |
+| `blockmgr-*`, `spark-*` | what Spark spills, encrypted for its session | its session; if killed, `retention_days` |
 """
 
 from __future__ import annotations
 
 import calendar
 import os
+import shutil
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from contracts.errors import WorkspaceError
 from privacy.disk import private_folder
 from privacy.vault import SUFFIX, Vault
 
+SPARK_FOLDERS = ("blockmgr-*", "spark-*")
 DEFAULT_DAYS = 35  # a close lag of a month, and days to look into what was refused
 
 
@@ -61,13 +64,18 @@ class RawZone:
         return self.folder / f"deletions{SUFFIX}"
 
     def delete(self, path: Path, why: str, now: datetime) -> None:
-        """Deletes one file of the zone and says so in the log; the intent is logged first, so that none is missing."""
+        """Deletes a file or folder of the zone and says so in the log; the intent is logged first, so that none is
+        missing.
+        """
         what = str(path.relative_to(self.folder))
         self.vault.append(self.deletions, {"at": now.isoformat(), "file": what, "why": why})
-        path.unlink(missing_ok=True)
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
 
     def sweep(self, now: datetime, days: int) -> None:
-        """Deletes the partitions that are older than `days`."""
+        """Deletes the partitions that are older than `days`, and what a killed Spark left behind so long ago."""
         limit = now.date() - timedelta(days=days)
         for path in self.quarantines():
             if date.fromisoformat(path.stem) < limit:
@@ -76,6 +84,9 @@ class RawZone:
             year, month = map(int, path.stem.split("-"))
             if date(year, month, calendar.monthrange(year, month)[1]) < limit:
                 self.delete(path, f"older than {days} days", now)
+        for path in sorted(p for name in SPARK_FOLDERS for p in self.folder.glob(name)):
+            if datetime.fromtimestamp(path.lstat().st_mtime, UTC).date() < limit:
+                self.delete(path, f"left by Spark, older than {days} days", now)
 
 
 def require_private(path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -95,6 +96,17 @@ def test_partitions_are_swept_and_every_deletion_is_logged(world, make_event, ma
     zone.sweep(NOW + timedelta(days=365), 30)
     assert not zone.quarantines() and not zone.logged()
     assert len(zone.vault.entries(zone.deletions)) == 1 + 2 + 2
+
+
+def test_what_a_killed_spark_left_is_swept_when_it_is_old(tmp_path: Path) -> None:
+    zone = RawZone.of(tmp_path / "raw", SECRET)
+    for name, age in (("blockmgr-old", 40), ("spark-old", 36), ("blockmgr-new", 1)):
+        (zone.folder / name / "0c").mkdir(parents=True)
+        (zone.folder / name / "0c" / "shuffle").write_bytes(b"sealed")
+        os.utime(zone.folder / name, ((NOW - timedelta(days=age)).timestamp(),) * 2)
+    zone.sweep(NOW, 35)
+    assert {p.name for p in zone.folder.iterdir()} == {"blockmgr-new", zone.deletions.name}
+    assert [e["file"] for e in zone.vault.entries(zone.deletions)] == ["blockmgr-old", "spark-old"]
 
 
 def test_a_clean_load_takes_back_what_the_same_day_set_aside(world, make_event, make_question, no_trial) -> None:  # type: ignore[no-untyped-def]

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
+from privacy.room import read_release
 from workflow import budget as module
 from workflow.cli import app
 from workflow.init import initialise
@@ -129,6 +130,14 @@ def test_a_plan_reads_the_tests_that_are_declared(workspace: Path, plumb: Plumb)
     path.write_text(told.replace(head, head + "looks = 100\n"), encoding="utf-8")
     code, shown = text("budget", "plan", workspace)
     assert code == 2 and "declare at most one look a week" in shown
+
+
+def test_the_plan_of_a_declared_test_is_what_its_release_paid_and_got(work: Path, plumb: Plumb) -> None:
+    (told,) = plumb("budget", "plan", work)[1]["tests"]
+    paid = [c for c in plumb("budget", work)[1]["charges"] if c["measure"] == "trials"]
+    assert len(paid) == told["quarters"] and {c["rho"] for c in paid} == {told["rho"]}
+    (vector,) = read_release(work / "releases" / f"{paid[0]['release_id']}.parquet").vectors
+    assert vector.sigma == told["sd"]
 
 
 def test_verify_has_an_exit_code_of_its_own(work: Path, plumb: Plumb) -> None:
