@@ -15,6 +15,7 @@ PAGES = {
     "Decide": (
         ("reconcile_page.py", "Reconcile", "balance", "reconcile"),
         ("scenarios_page.py", "Scenarios", "tune", "scenarios"),
+        ("review_page.py", "Budget review", "request_quote", "budget-review"),
     ),
     "Evidence": (
         ("experiments_page.py", "Experiments", "science", "experiments"),

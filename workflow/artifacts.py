@@ -87,9 +87,14 @@ def code_version(rooms: Iterable[str]) -> str:
 
 
 def replace_text(path: Path, text: str) -> None:
-    """Writes a text file whole: temporary file, sync, rename."""
+    """Writes a text file whole."""
+    replace_bytes(path, text.encode())
+
+
+def replace_bytes(path: Path, content: bytes) -> None:
+    """Writes a file whole: temporary file, sync, rename."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text, encoding="utf-8")
+    temporary.write_bytes(content)
     sync_file(temporary)
     temporary.replace(path)
     sync_folder(path.parent)

@@ -7,6 +7,7 @@ model did not pass its gate, 5 a release does not verify.
 from __future__ import annotations
 
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,6 +21,13 @@ from workflow.cli_raw import add_raw
 from workflow.cli_scenario import add_scenario
 from workflow.cli_steps import run_steps
 from workflow.cli_token import add_token
+
+
+class Pack(StrEnum):
+    """What a review pack can cover."""
+
+    QUARTER = "quarter"
+
 
 app = typer.Typer(
     name="plumb",
@@ -97,9 +105,19 @@ def plan(directory: Folder = HERE, workspace: Chosen = None, as_json: Json = Fal
 
 
 @app.command()
-def report(directory: Folder = HERE, workspace: Chosen = None, as_json: Json = False) -> None:
-    """Write report.html, one file that opens offline."""
-    run_steps(root_of(directory, workspace), as_json, None, "report")
+def report(
+    directory: Folder = HERE,
+    workspace: Chosen = None,
+    as_json: Json = False,
+    pack: Annotated[
+        Pack | None, typer.Option(help="Also write the review of the planning period: budget-review.xlsx.")
+    ] = None,
+) -> None:
+    """Write report.html, one file that opens offline; with --pack quarter the budget review, too."""
+    from workflow.pack import show_pack, write_pack
+
+    found, show = (None, None) if pack is None else (write_pack, show_pack)
+    run_steps(root_of(directory, workspace), as_json, None, "report", found, show)
 
 
 @app.command()

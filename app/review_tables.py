@@ -1,0 +1,54 @@
+"""A budget review as text, for its page: P50 with P10 to P90, units in the heads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pandas as pd
+
+from app.review import Band, Review
+from app.wording import MISSING, figure, percent, ratio, with_interval
+
+
+def channels(r: Review) -> pd.DataFrame:
+    """Channels of a budget review as text."""
+    money, kpi = r.units.currency, r.units.kpi_title
+    rows = [
+        {
+            "channel": x.channel,
+            f"spend now, {money}": figure(x.now),
+            f"plan, {money}": figure(x.plan),
+            "change of spend": percent(x.change, signed=True),
+            "evidence grade": x.grade,
+            f"caused now, {kpi} (P10 to P90)": _band(x.caused_now),
+            f"caused by the plan, {kpi} (P10 to P90)": _band(x.caused),
+            f"ROI, {money} per {money} (P10 to P90)": _band(x.roi, ratio),
+            f"mROI, {money} per {money} (P10 to P90)": _band(x.mroi, ratio),
+        }
+        for x in r.lines
+    ]
+    frame = pd.DataFrame(rows)
+    return frame.loc[:, (frame != MISSING).any()]
+
+
+def options(r: Review) -> pd.DataFrame:
+    """Scenarios of a budget review as text, the plan under review marked."""
+    money, kpi = r.units.currency, r.units.kpi_title
+    return pd.DataFrame(
+        [
+            {
+                "scenario": f"{o.letter}: {o.name}" + (" (under review)" if o.letter == r.plan else ""),
+                f"spend, {money}": figure(o.spend),
+                f"caused, {kpi} (P10 to P90)": _band(o.caused),
+                f"gain on the current split, {kpi} (P10 to P90)": _band(o.gain),
+                "chance of a gain": MISSING if o.gain == Band(0.0, 0.0, 0.0) else percent(o.chance),
+                "author": o.author or "plumb plan",
+                "plan of record": "yes" if o.of_record else "no",
+            }
+            for o in r.options
+        ]
+    )
+
+
+def _band(value: Band | None, write: Callable[[float | None], str] = figure) -> str:
+    return MISSING if value is None else with_interval(value.p50, value.p10, value.p90, write)

@@ -1,0 +1,196 @@
+"""The budget review: figures against the warehouse and the draws, its states, its page and its workbook."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import openpyxl
+import pandas as pd
+import pytest
+from streamlit.testing.v1 import AppTest
+from typer.testing import CliRunner
+
+from app import figures, scenario
+from app.review import Review, digest, review
+from app.store import ENV, Snapshot
+from app.workbook import workbook
+from contracts.errors import WorkspaceError
+from workflow.cli import app as cli
+from workflow.pack import write_pack
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def full(snapshot: Callable[[str], Snapshot]) -> Snapshot:
+    return snapshot("full")
+
+
+def test_figures_are_those_of_the_scenarios(full: Snapshot) -> None:
+    found = review(full)
+    assert found.plan == "B" and found.chosen is not None and found.chosen.name == "best"
+    assert [o.name for o in found.options] == ["current", "best"], "the current split comes first"
+    rows = full.scenarios[full.scenarios["scenario"] == "best"].set_index("channel")
+    now = full.scenarios[full.scenarios["scenario"] == "current"].set_index("channel")
+    assert {x.channel for x in found.lines} == set(rows.index)
+    for x in found.lines:
+        assert (x.caused.p10, x.caused.p50, x.caused.p90) == tuple(rows.loc[x.channel, ["p10", "p50", "p90"]])
+        assert x.caused_now.p50 == now.loc[x.channel, "p50"]
+        assert x.plan == pytest.approx(rows.loc[x.channel, "spend"])
+        assert x.change == pytest.approx(rows.loc[x.channel, "spend_change"])
+    assert found.chosen.spend == pytest.approx(rows["spend"].sum())
+    roi = figures.effect(full, "roi").set_index("channel")
+    assert all(x.roi and x.roi.p90 == roi.loc[x.channel, "p90"] for x in found.lines)
+
+
+def test_gains_are_paired_on_the_draws(full: Snapshot) -> None:
+    surface, found = full.surface, review(full)
+    assert surface is not None
+    rows = full.scenarios[full.scenarios["scenario"] == "best"].set_index("channel")["spend"]
+    spend = rows.reindex(surface.response.channels).to_numpy() / surface.periods
+    told = scenario.compare(surface, spend)
+    current, best = found.options
+    assert (current.gain.p10, current.gain.p90, current.chance) == (0.0, 0.0, 0.0)
+    assert best.chance == pytest.approx(told.probability)
+    gain = (scenario.outcome(surface, spend) - scenario.outcome(surface, scenario.current(surface))).sum(axis=1)
+    assert best.gain.p50 == pytest.approx(np.median(gain) * surface.periods, rel=0.02)
+    assert best.gain.p90 - best.gain.p10 < best.caused.p90 - best.caused.p10, "what both share cancels"
+
+
+def test_decisions_are_the_largest_moves(full: Snapshot) -> None:
+    found = review(full)
+    largest = sorted(found.lines, key=lambda x: -abs(x.plan - x.now))[:3]
+    assert len(found.decisions) == 3
+    for line, text in zip(largest, found.decisions, strict=True):
+        assert text.startswith(f"{'Raise' if line.plan > line.now else 'Lower'} {line.channel} by ")
+        assert f"evidence grade {line.grade}" in text
+
+
+def test_a_plan_of_record_is_reviewed_instead(full: Snapshot) -> None:
+    best = full.scenarios[full.scenarios["scenario"] == "best"]
+    saved = best.assign(scenario="autumn", scenario_id="s1", author="ada", of_record=True, outdated=True)
+    found = review(replace(full, scenarios=pd.concat([full.scenarios, saved], ignore_index=True)))
+    assert found.chosen is not None and (found.chosen.name, found.chosen.author) == ("autumn", "ada")
+    assert not any("No plan of record" in m for m in found.missing)
+    assert any(m.startswith("autumn: saved with an older fit") for m in found.missing)
+
+
+def test_what_is_not_there_is_said(snapshot: Callable[[str], Snapshot]) -> None:
+    def said(variant: str) -> str:
+        return " ".join(review(snapshot(variant)).missing)
+
+    assert "No plan of record is set" in said("full") and "payback" not in said("full")
+    assert "Returns and payback are not given: the value of one of the conversions" in said("no_revenue")
+    assert "did not pass its gate" in said("failed_gate") and "There is no plan to review." in said("failed_gate")
+    assert "There is no plan to review." in said("released_only")
+    assert all(x.roi is None for x in review(snapshot("no_revenue")).lines)
+    assert review(snapshot("failed_gate")).decisions == ()
+
+
+def cells(found: Review) -> openpyxl.Workbook:
+    """The workbook as a program without formulas reads it: the values that formulas carry."""
+    return openpyxl.load_workbook(io.BytesIO(workbook(found, "abc")), data_only=True)
+
+
+def test_the_workbook_holds_the_same_figures(full: Snapshot) -> None:
+    found = review(full)
+    book = cells(found)
+    assert book.sheetnames == ["Summary", "Channels", "Options", "Next tests", "Assumptions"]
+    head, *rows = list(book["Channels"].iter_rows(values_only=True))
+    assert all(c is not None for c in head)
+    for x, row in zip(found.lines, rows, strict=True):
+        assert row[0] == x.channel
+        assert row[1:5] == pytest.approx((x.now, x.plan, x.plan - x.now, x.change))
+        assert row[8:11] == pytest.approx((x.caused.p10, x.caused.p50, x.caused.p90))
+        assert row[17] == x.grade
+    assert found.chosen is not None
+    option = next(r for r in book["Options"].iter_rows(values_only=True) if r[0] == found.plan)
+    assert option[4:11] == pytest.approx(
+        (*(getattr(found.chosen.caused, p) for p in ("p10", "p50", "p90")),
+         *(getattr(found.chosen.gain, p) for p in ("p10", "p50", "p90")), found.chosen.chance)
+    )  # fmt: skip
+    assert [r[0] for r in book["Assumptions"].iter_rows(values_only=True)][1:] == list(found.assumptions)
+
+
+def test_totals_are_formulas_that_agree_with_what_they_carry(full: Snapshot) -> None:
+    """Named totals point at formulas, and the formulas at cells whose sum is the value that they carry."""
+    found = review(full)
+    live = openpyxl.load_workbook(io.BytesIO(workbook(found, "abc")))
+    carried = cells(found)
+    names = {n: d.attr_text.replace("$", "").split("!") for n, d in live.defined_names.items()}
+    assert set(names) == {"spend_now", "spend_plan", *(f"{w}_p{q}" for w in ("caused", "gain") for q in (10, 50, 90))}
+    for name, column in (("spend_now", "B"), ("spend_plan", "C")):
+        sheet, cell = names[name]
+        assert live[sheet][cell].value == f"=SUM(Channels!{column}2:{column}{len(found.lines) + 1})"
+        total = sum(carried["Channels"][f"{column}{i + 2}"].value for i in range(len(found.lines)))
+        assert carried[sheet][cell].value == pytest.approx(total)
+    for name in ("caused_p10", "gain_p90"):
+        sheet, cell = names[name]
+        where, at = live[sheet][cell].value.removeprefix("=").split("!")
+        assert carried[sheet][cell].value == pytest.approx(carried[where][at].value)
+
+
+def test_the_workbook_is_the_same_twice_and_runs_no_text(full: Snapshot, tmp_path: Path) -> None:
+    found = review(full)
+    assert workbook(found, "abc") == workbook(found, "abc")
+    lines = tuple(replace(x, channel="=HYPERLINK(1)") if i == 0 else x for i, x in enumerate(found.lines))
+    book = openpyxl.load_workbook(io.BytesIO(workbook(replace(found, lines=lines), "abc")))
+    cell = book["Channels"]["A2"]
+    assert (cell.value, cell.data_type) == ("=HYPERLINK(1)", "s")
+    path = tmp_path / "file"
+    path.write_bytes(b"x")
+    assert digest(path) == "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881"
+
+
+def test_next_tests_are_listed_the_best_first(full: Snapshot) -> None:
+    row = {"channel": "tv", "weeks": 4.0, "cost": 100.0, "net_value": -50.0, "perfect_information": 9.0}
+    row |= {"unit": "conversions", "share_changed": 0.2, "decision": "under 10: lower tv"}
+    tests = pd.DataFrame(
+        [row | {"test": "worse", "value": 1.0}, row | {"test": "better", "value": 2.0, "cost": np.nan}]
+    )
+    found = review(replace(full, next_tests=tests))
+    _, first, second = cells(found)["Next tests"].iter_rows(values_only=True)
+    assert first[:6] == ("better", "tv", 4, None, -50, 2) and second[0] == "worse"
+    assert not any("next test" in m for m in found.missing)
+
+
+def test_the_pack_is_written_beside_the_report(warehouse: Callable[[str], Path], tmp_path: Path) -> None:
+    (tmp_path / "warehouse.duckdb").write_bytes(warehouse("full").read_bytes())
+    answer = write_pack(tmp_path)
+    assert answer["plan"] == "best" and answer["pack"] == str(tmp_path / "budget-review.xlsx")
+    summary = openpyxl.load_workbook(answer["pack"])["Summary"]
+    assert digest(tmp_path / "warehouse.duckdb") in [r[1] for r in summary.iter_rows(values_only=True)]
+    with pytest.raises(WorkspaceError, match="there is no warehouse at"):
+        write_pack(tmp_path / "nowhere")
+    refused = CliRunner().invoke(cli, ["report", str(tmp_path), "--pack", "month"])
+    assert refused.exit_code == 2 and "'month' is not" in refused.output
+
+
+@pytest.mark.parametrize("variant", ["full", "aggregate_only", "failed_gate", "no_revenue", "released_only"])
+def test_a_workbook_is_written_in_every_state(snapshot: Callable[[str], Snapshot], variant: str) -> None:
+    found = review(snapshot(variant))
+    summary = [r[0] for r in cells(found)["Summary"].iter_rows(values_only=True)]
+    assert set(found.missing) <= set(summary) and "Sign-off" in summary
+
+
+@pytest.mark.parametrize("variant", ["full", "aggregate_only", "failed_gate", "no_experiments", "released_only"])
+def test_the_page_in_every_state(
+    warehouse: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, variant: str, snapshot: Callable[[str], Snapshot]
+) -> None:
+    monkeypatch.setenv(ENV, str(warehouse(variant)))
+    at = AppTest.from_file(ROOT / "app" / "main.py", default_timeout=60).run()
+    at.switch_page("views/review_page.py").run()
+    assert not at.exception
+    assert at.header[0].value == "Budget review"
+    found = review(snapshot(variant))
+    if found.chosen is None:
+        text = "\n".join(e.value for e in at.info).replace("\\", "")
+        assert "There is no plan to review." in text and not at.metric
+    else:
+        values = [m.value for m in at.metric]
+        assert values[0] == found.units.money(found.chosen.spend)
+        assert values[1] == found.units.kpi_figure(found.chosen.gain.p50)
