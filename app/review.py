@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from planning.summary import weighted_quantile
 from planning.surface import Surface
 
 _LEVELS = np.array([0.1, 0.5, 0.9])
+_UNDATED = datetime(1980, 1, 1)  # the first day that a ZIP file can name
 WORTH_SAYING = 0.005  # smaller changes of spend, as a share, are no decision
 
 
@@ -87,6 +89,11 @@ class Review:
     model_version: str
     owner: str
     generated_at: str
+
+    @property
+    def made(self) -> datetime:
+        """When the warehouse was made, UTC without a zone; the first day of 1980 where it does not say."""
+        return datetime.fromisoformat(self.generated_at).replace(tzinfo=None) if self.generated_at else _UNDATED
 
     @property
     def chosen(self) -> Option | None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from datetime import datetime
 
 import xlsxwriter
 from xlsxwriter.format import Format
@@ -24,8 +23,7 @@ def workbook(r: Review, digest: str) -> bytes:
     """The review as XLSX. `digest` is the SHA-256 of the warehouse that it was made from."""
     out = io.BytesIO()
     book = xlsxwriter.Workbook(out, {"in_memory": True, "strings_to_formulas": False, "strings_to_urls": False})
-    made = datetime.fromisoformat(r.generated_at).replace(tzinfo=None) if r.generated_at else datetime(1980, 1, 1)
-    book.set_properties({"title": f"Budget review {r.period}".strip(), "author": r.owner, "created": made})
+    book.set_properties({"title": f"Budget review {r.period}".strip(), "author": r.owner, "created": r.made})
     sheets = _Sheets(book)
     _summary(sheets, r, digest)
     _channels(sheets, r)

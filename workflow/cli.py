@@ -110,7 +110,7 @@ def report(
     workspace: Chosen = None,
     as_json: Json = False,
     pack: Annotated[
-        Pack | None, typer.Option(help="Also write the review of the planning period: budget-review.xlsx.")
+        Pack | None, typer.Option(help="Also write the review of the planning period (HTML, XLSX, PPTX, PDF).")
     ] = None,
 ) -> None:
     """Write report.html, one file that opens offline; with --pack quarter the budget review, too."""

@@ -1,17 +1,24 @@
-"""Budget review: the plan of the coming period on one page, for those who sign it, and the workbook that they keep."""
+"""Budget review: the plan of the coming period on one page, for those who sign it, and the files that they keep."""
 
 from __future__ import annotations
+
+from functools import partial
 
 import streamlit as st
 
 from app import figures, review_tables, store
+from app.pack import pack
 from app.review import Review, digest, review
 from app.store import Snapshot
 from app.views import common
 from app.wording import between, percent
-from app.workbook import workbook
 
-_XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
+_OFFICE = "application/vnd.openxmlformats-officedocument"
+_KINDS = {
+    "xlsx": f"{_OFFICE}.spreadsheetml.sheet",
+    "pptx": f"{_OFFICE}.presentationml.presentation",
+    "pdf": "application/pdf",
+}
 
 
 def render() -> None:
@@ -79,12 +86,16 @@ def _rest(r: Review) -> None:
     with st.expander("What the figures rest on"):
         for line in r.assumptions:
             st.markdown(f"- {common.plain(line)}")
-    path = store.warehouse_path()
-    st.download_button(
-        "Download the review (XLSX)", lambda: workbook(r, digest(path)), "budget-review.xlsx", _XLSX, on_click="ignore",
-        icon=":material/download:", help="Totals and differences are live formulas; the same as `plumb report --pack "
-        "quarter`",
-    )  # fmt: skip
+    with st.container(horizontal=True):
+        for kind, mime in _KINDS.items():
+            st.download_button(
+                f"Download the review ({kind.upper()})", partial(_file, r, kind), f"budget-review.{kind}", mime,
+                on_click="ignore", icon=":material/download:", help="The same as `plumb report --pack quarter`",
+            )  # fmt: skip
+
+
+def _file(r: Review, kind: str) -> bytes:
+    return pack(r, digest(store.warehouse_path()))[kind]
 
 
 if __name__ == "__main__":

@@ -5,17 +5,22 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from dataclasses import replace
+from html import escape
 from pathlib import Path
 
 import numpy as np
 import openpyxl
 import pandas as pd
 import pytest
+from pptx import Presentation
 from streamlit.testing.v1 import AppTest
 from typer.testing import CliRunner
 
 from app import figures, scenario
+from app.handout import handout
 from app.review import Review, digest, review
+from app.review_text import Section, page, sections
+from app.slides import slides
 from app.store import ENV, Snapshot
 from app.workbook import workbook
 from contracts.errors import WorkspaceError
@@ -161,8 +166,10 @@ def test_next_tests_are_listed_the_best_first(full: Snapshot) -> None:
 def test_the_pack_is_written_beside_the_report(warehouse: Callable[[str], Path], tmp_path: Path) -> None:
     (tmp_path / "warehouse.duckdb").write_bytes(warehouse("full").read_bytes())
     answer = write_pack(tmp_path)
-    assert answer["plan"] == "best" and answer["pack"] == str(tmp_path / "budget-review.xlsx")
-    summary = openpyxl.load_workbook(answer["pack"])["Summary"]
+    assert answer["plan"] == "best" and [Path(p).name for p in answer["pack"]] == [
+        f"budget-review.{kind}" for kind in ("html", "xlsx", "pptx", "pdf")
+    ]
+    summary = openpyxl.load_workbook(tmp_path / "budget-review.xlsx")["Summary"]
     assert digest(tmp_path / "warehouse.duckdb") in [r[1] for r in summary.iter_rows(values_only=True)]
     with pytest.raises(WorkspaceError, match="there is no warehouse at"):
         write_pack(tmp_path / "nowhere")
@@ -170,11 +177,50 @@ def test_the_pack_is_written_beside_the_report(warehouse: Callable[[str], Path],
     assert refused.exit_code == 2 and "'month' is not" in refused.output
 
 
+def test_slides_paper_and_page_say_what_the_review_says(full: Snapshot) -> None:
+    found = review(full)
+    told = sections(found, "abc")
+    deck = Presentation(io.BytesIO(slides(told, "ada", found.made)))
+    assert (deck.core_properties.author, deck.core_properties.created) == ("ada", found.made)
+    titles = [slide.shapes.title.text for slide in deck.slides]
+    assert [t for t in titles if "continued" not in t] == [s.title for s in told], "no section is left out"
+    frames = [shape for slide in deck.slides for shape in slide.shapes]
+    written = [p.text for f in frames if f.has_text_frame for p in f.text_frame.paragraphs]
+    assert {f"• {line}" for s in told for line in s.lines} <= set(written)
+    html = page(told)
+    for section in (s for s in told if s.table is not None):
+        table = next(f.table for f in frames if f.has_table and f.table.cell(0, 0).text == section.table.columns[0])
+        for r, row in enumerate(section.table.to_numpy().tolist(), 1):
+            assert [table.cell(r, c).text for c in range(len(row))] == row
+            assert all(f"<td>{escape(cell)}</td>" in html for cell in row)
+    assert handout(told, "ada") == handout(told, "ada"), "the same review is the same paper"
+    assert handout(told, "ada").startswith(b"%PDF")
+
+
+def test_names_are_text_everywhere(full: Snapshot) -> None:
+    told = (Section("<b>", ("<script>1</script> & <i",), pd.DataFrame({"<u": ["</td>"]})),)
+    assert "<script>" not in page(told) and "&lt;/td&gt;" in page(told)
+    assert handout(told, "").startswith(b"%PDF"), "markup of the library is not read from names"
+    shapes = Presentation(io.BytesIO(slides(told, "", review(full).made))).slides[0].shapes
+    assert shapes.title is not None and shapes.title.text == "<b>"
+
+
+def test_no_slide_runs_over(full: Snapshot) -> None:
+    told = (Section("long", tuple(f"line {i}" for i in range(20))),)
+    deck = Presentation(io.BytesIO(slides(told, "", review(full).made)))
+    assert [s.shapes.title.text for s in deck.slides if s.shapes.title] == ["long", *["long (continued)"] * 2]
+    for slide in Presentation(io.BytesIO(slides(sections(review(full), "abc"), "", review(full).made))).slides:
+        assert all(s.top + s.height <= 6858000 for s in slide.shapes), "inside 7.5 inches"
+
+
 @pytest.mark.parametrize("variant", ["full", "aggregate_only", "failed_gate", "no_revenue", "released_only"])
 def test_a_workbook_is_written_in_every_state(snapshot: Callable[[str], Snapshot], variant: str) -> None:
     found = review(snapshot(variant))
     summary = [r[0] for r in cells(found)["Summary"].iter_rows(values_only=True)]
     assert set(found.missing) <= set(summary) and "Sign-off" in summary
+    told = sections(found, "abc")
+    assert told[-1].title == "Sign-off" and set(found.missing) <= {x for s in told for x in s.lines}
+    assert handout(told, "") and slides(told, "", found.made) and page(told)
 
 
 @pytest.mark.parametrize("variant", ["full", "aggregate_only", "failed_gate", "no_experiments", "released_only"])
