@@ -25,6 +25,7 @@ from planning.surface import Surface
 
 _LEVELS = np.array([0.1, 0.5, 0.9])
 _UNDATED = datetime(1980, 1, 1)  # the first day that a ZIP file can name
+CLAIMED = "platform_claimed"  # the credit model that holds what platforms say of themselves
 WORTH_SAYING = 0.005  # smaller changes of spend, as a share, are no decision
 
 
@@ -68,7 +69,7 @@ class Option:
     spend: float  # currency over the planning period
     caused: Band  # KPI units, carry-over after the period included
     gain: Band  # against the current split
-    chance: float  # that it brings more than the current split
+    chance: float  # that it brings more than the current split, 0.01 to 0.99; 0 for the current split itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,8 @@ class Review:
     lines: tuple[Line, ...]
     options: tuple[Option, ...]
     decisions: tuple[str, ...]
-    tests: pd.DataFrame  # rows of v_next_tests, the best first
+    claims: pd.DataFrame  # rows of v_incrementality of what platforms claim, over the longest stretch
+    tests: pd.DataFrame  # rows of v_next_tests, by worth less cost, the best first
     missing: tuple[str, ...]
     assumptions: tuple[str, ...]
     published: bool
@@ -103,7 +105,7 @@ class Review:
 
 def review(s: Snapshot) -> Review:
     """The review of a snapshot."""
-    tests = s.next_tests.sort_values("value", ascending=False, kind="stable").reset_index(drop=True)
+    tests = s.next_tests.sort_values(["net_value", "value"], ascending=False, kind="stable").reset_index(drop=True)
     plans = _plans(s)
     options = tuple(_option(s.surface, chr(65 + i), rows) for i, rows in enumerate(plans)) if s.surface else ()
     chosen = _chosen(s, options)
@@ -116,6 +118,7 @@ def review(s: Snapshot) -> Review:
         lines=lines,
         options=options,
         decisions=_decisions(lines, figures.units(s)) if not figures.failed_gate(s) else (),
+        claims=_claims(s),
         tests=tests,
         missing=tuple(_missing(s, lines, options)),
         assumptions=report.assumptions(s),
@@ -166,8 +169,19 @@ def _option(surface: Surface, letter: str, rows: pd.DataFrame) -> Option:
         spend=float(rows["spend"].sum()),
         caused=_band(plan, surface.weights),
         gain=_band(gain, surface.weights),
-        chance=float(surface.weights @ (gain > 0)),
+        chance=_told(float(surface.weights @ (gain > 0))) if gain.any() else 0.0,
     )
+
+
+def _claims(s: Snapshot) -> pd.DataFrame:
+    rows = s.incrementality[s.incrementality["model"] == CLAIMED]
+    length = rows["period_end"] - rows["period_start"]
+    return rows[length == length.max()].sort_values("credited", ascending=False).reset_index(drop=True)
+
+
+def _told(chance: float) -> float:
+    """A chance that can be said: exactly 0 or 1 would be a statement about the number of draws, not about the world."""
+    return min(max(chance, 0.01), 0.99)
 
 
 def _chosen(s: Snapshot, options: tuple[Option, ...]) -> Option | None:
@@ -225,6 +239,19 @@ def _missing(s: Snapshot, lines: tuple[Line, ...], options: tuple[Option, ...]) 
         said.append(
             f"Returns and payback are not given: the value of one of the {s.meta.kpi} is unknown. Give conversions a "
             "value in the events, or make revenue the KPI."
+        )
+    if lines and any(x.roi for x in lines):
+        said.append("Payback is not given: no step publishes how returns arrive over time against a margin.")
+    if options:
+        said.append(
+            "The bridge from the last plan to what happened, and a score of past recommendations, are not given: they "
+            "need a plan of record whose period is over, and no step publishes them yet. The hurdle rate of plumb.toml "
+            "is not in the warehouse."
+        )
+    if _claims(s).empty:
+        said.append(
+            "What platforms claim is not compared: no claims were reconciled. Name their exports in plumb.toml "
+            "(inputs.platform_claims) and run again."
         )
     if options and not any(o.of_record for o in options):
         said.append(

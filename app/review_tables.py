@@ -6,8 +6,10 @@ from collections.abc import Callable
 
 import pandas as pd
 
+from app.figures import span
 from app.review import Band, Review
-from app.wording import MISSING, figure, percent, ratio, with_interval
+from app.rows import each
+from app.wording import INTERVAL_NAME, MISSING, figure, percent, ratio, with_interval
 
 
 def channels(r: Review) -> pd.DataFrame:
@@ -48,6 +50,23 @@ def options(r: Review) -> pd.DataFrame:
             for o in r.options
         ]
     )
+
+
+def claims(r: Review) -> pd.DataFrame | None:
+    """Claimed and caused outcome per channel as text, with the factor between them; None without claims."""
+    rows = [
+        {
+            "channel": x.channel,
+            "period": span(x.period_start, x.period_end),
+            f"claimed, {r.units.kpi_title}": figure(x.credited),
+            f"caused, {r.units.kpi_title} ({INTERVAL_NAME})": with_interval(
+                x.incremental_kpi, x.incremental_p05, x.incremental_p95
+            ),
+            f"caused ÷ claimed ({INTERVAL_NAME})": with_interval(x.mean, x.p05, x.p95, ratio),
+        }
+        for x in each(r.claims)
+    ]
+    return pd.DataFrame(rows) if rows else None
 
 
 def _band(value: Band | None, write: Callable[[float | None], str] = figure) -> str:

@@ -35,6 +35,7 @@ def sections(r: Review, digest: str) -> tuple[Section, ...]:
     tables = (
         channels,
         Section("Scenarios beside each other", (), review_tables.options(r) if r.options else None),
+        Section("What platforms claim, and what was caused", (), review_tables.claims(r)),
         Section("Which test next", (), _tests(r)),
     )
     texts = (Section("What is not given, and why", r.missing), Section("What the figures rest on", r.assumptions))
@@ -60,12 +61,11 @@ def _headline(r: Review) -> tuple[str, ...]:
     plan, units = r.chosen, r.units
     if plan is None:
         return ("There is no plan to review.",)
-    chance = percent(min(max(plan.chance, 0.01), 0.99))
     return (
         f"Plan {plan.letter}, “{plan.name}”: {units.money(plan.spend)}, expected to cause "
         f"{units.kpi_figure(plan.caused.p50)} (P10 to P90: {between(plan.caused.p10, plan.caused.p90)}).",
         f"Against the current split: {units.kpi_figure(plan.gain.p50)} (P10 to P90: "
-        f"{between(plan.gain.p10, plan.gain.p90)}); chance of a gain {chance}.",
+        f"{between(plan.gain.p10, plan.gain.p90)}); chance of a gain {percent(plan.chance)}.",
     )
 
 

@@ -28,6 +28,7 @@ def workbook(r: Review, digest: str) -> bytes:
     _summary(sheets, r, digest)
     _channels(sheets, r)
     _options(sheets, r)
+    _claims(sheets, r)
     _tests(sheets, r)
     sheets.text("Assumptions", ("What the figures rest on", *r.assumptions))
     book.close()
@@ -172,6 +173,17 @@ def _options(sheets: _Sheets, r: Review) -> None:
         for o in r.options
     ]  # fmt: skip
     sheets.table("Options", heads, rows, ("", "", "", _MONEY, *[_AMOUNT] * 6, _SHARE, ""))
+
+
+def _claims(sheets: _Sheets, r: Review) -> None:
+    kpi = r.units.kpi_title
+    heads = (
+        "key", f"claimed, {kpi}", f"caused, {kpi}, mean", f"caused, {kpi}, P5", f"caused, {kpi}, P95",
+        "caused ÷ claimed, mean", "caused ÷ claimed, P5", "caused ÷ claimed, P95",
+    )  # fmt: skip
+    columns = ("channel", "credited", "incremental_kpi", "incremental_p05", "incremental_p95", "mean", "p05", "p95")
+    rows = [tuple(_plain(v) for v in row) for row in r.claims[list(columns)].itertuples(index=False)]
+    sheets.table("Platform claims", heads, rows, ("", *[_AMOUNT] * 4, *[_RATIO] * 3))
 
 
 def _tests(sheets: _Sheets, r: Review) -> None:

@@ -53,9 +53,8 @@ def _headline(r: Review) -> None:
         "gain on the current split, P50", units.kpi_figure(plan.gain.p50), border=True, delta_arrow="off",
         delta_color="off", delta=f"P10 to P90: {between(plan.gain.p10, plan.gain.p90)}",
     )  # fmt: skip
-    # a chance of exactly 0 or 1 would be a statement about the number of draws
     chance.metric(
-        "chance to beat the current split", percent(min(max(plan.chance, 0.01), 0.99)), border=True, delta_arrow="off",
+        "chance to beat the current split", percent(plan.chance), border=True, delta_arrow="off",
         delta_color="off", delta=f"data up to {r.cut_off}",
     )  # fmt: skip
 

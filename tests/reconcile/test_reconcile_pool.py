@@ -174,6 +174,39 @@ def test_a_test_of_the_wrong_sign_is_flagged(make_world: Make, short: Effort) ->
 
 
 @pytest.mark.slow
+def test_a_model_against_all_other_evidence_is_flagged(make_world: Make, short: Effort) -> None:
+    inputs = make_world(7, mmm_sd=0.1, lift_se=0.05).inputs
+    mmm = replace(
+        inputs.mmm, totals=inputs.mmm.totals * np.array([2.5, 1.0, 1.0, 1.0]),
+        lift_draws=inputs.mmm.lift_draws * np.array([2.5, 1.0]),
+    )  # fmt: skip
+    off = replace(inputs, mmm=mmm)
+    for given, expected in ((off, {"c0"}), (inputs, set())):
+        result = reconcile(given, seed=1, effort=replace(short, rounds=6))
+        flagged = [f for f in result.conflicts if f.source == "mmm" and f.severity]
+        assert {f.channel for f in flagged} == expected
+        assert all(f.z > 2 and "the model shows more than all other evidence" in f.text for f in flagged)
+        rows = whole(result).set_index("channel")
+        assert ("the model shows more" in rows.at["c0", "flag"]) == bool(expected)
+
+
+@pytest.mark.slow
+def test_credit_against_what_its_family_teaches_is_flagged(make_world: Make, short: Effort) -> None:
+    inputs = make_world(7, mmm_sd=0.1, lift_se=0.05, bias_sd=0.1).inputs
+    rows = tuple(
+        replace(c, **{f: 40.0 * getattr(c, f) for f in ("mean", "sd", "p05", "p10", "p50", "p90", "p95")})
+        if c.channel == "c0" else c
+        for c in inputs.credits
+    )  # fmt: skip
+    for given, fires in ((replace(inputs, credits=rows, kpi=40 * inputs.kpi), True), (inputs, False)):
+        result = reconcile(given, seed=1, effort=replace(short, rounds=6))
+        flagged = {f.channel: f for f in result.conflicts if f.source == "credit" and f.severity}
+        assert ("c0" in flagged) == fires and not {"c1", "c3"} & set(flagged)
+        if fires:
+            assert "credit the channel with more per incremental outcome" in flagged["c0"].text
+
+
+@pytest.mark.slow
 def test_closure_keeps_the_base_positive(make_world: Make, short: Effort) -> None:
     world = make_world(9, mmm_sd=0.5)
     kpi = 0.8 * world.truth.sum(axis=0)
