@@ -15,26 +15,36 @@ from pptx.util import Inches, Pt
 from app.review_text import Section
 
 _WIDTH, _HEIGHT, _EDGE, _TOP = 13.333, 7.5, 0.5, 1.3  # inches
-_LINES = 7  # sentences that a slide holds
+_LINES, _ROWS = 7, 9  # sentences and rows of a table that a slide holds
 _BLANK = 5  # the layout with a title and nothing else
 
 
 def slides(sections: Sequence[Section], author: str, made: datetime) -> bytes:
-    """The sections as PPTX. A section with more sentences than a slide holds goes on over the next."""
+    """The sections as PPTX. What a slide does not hold goes on over the next."""
     deck = Presentation()
     deck.slide_width, deck.slide_height = Inches(_WIDTH), Inches(_HEIGHT)
     about = deck.core_properties
     about.title, about.author, about.created, about.modified = sections[0].title, author, made, made
     for section in sections:
-        parts = [section.lines[i : i + _LINES] for i in range(0, len(section.lines), _LINES)] or [()]
-        for number, lines in enumerate(parts):
+        for number, (lines, table) in enumerate(_parts(section)):
             slide = _slide(deck, section.title + (" (continued)" if number else ""))
             top = _text(slide, lines) if lines else _TOP
-            if section.table is not None and number == len(parts) - 1:
-                _table(slide, section.table, top)
+            if table is not None:
+                _table(slide, table, top)
     out = io.BytesIO()
     deck.save(out)
     return out.getvalue()
+
+
+def _parts(section: Section) -> list[tuple[tuple[str, ...], pd.DataFrame | None]]:
+    """What goes on each slide of a section. A table begins below the last sentences where these are few."""
+    lines = [section.lines[i : i + _LINES] for i in range(0, len(section.lines), _LINES)]
+    if section.table is None:
+        return [(part, None) for part in lines] or [((), None)]
+    tables = [section.table.iloc[i : i + _ROWS] for i in range(0, len(section.table), _ROWS)]
+    if lines and len(lines[-1]) <= 1:
+        return [*((part, None) for part in lines[:-1]), (lines[-1], tables[0]), *(((), t) for t in tables[1:])]
+    return [*((part, None) for part in lines), *(((), t) for t in tables)]
 
 
 def _slide(deck: Deck, title: str) -> Slide:

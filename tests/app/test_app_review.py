@@ -222,6 +222,11 @@ def test_no_slide_runs_over(full: Snapshot) -> None:
     told = (Section("long", tuple(f"line {i}" for i in range(20))),)
     deck = Presentation(io.BytesIO(slides(told, "", review(full).made)))
     assert [s.shapes.title.text for s in deck.slides if s.shapes.title] == ["long", *["long (continued)"] * 2]
+    wide = pd.DataFrame({"channel": [f"channel {i}" for i in range(31)], "spend": ["1"] * 31})
+    many = Presentation(io.BytesIO(slides((Section("many", ("one line",), wide),), "", review(full).made))).slides
+    tables = [f.table for s in many for f in s.shapes if f.has_table]
+    assert len(many) == 4 and max(len(t.rows) for t in tables) == 10, "nine rows and the head"
+    assert [t.cell(r, 0).text for t in tables for r in range(1, len(t.rows))] == wide["channel"].tolist()
     for slide in Presentation(io.BytesIO(slides(sections(review(full), "abc"), "", review(full).made))).slides:
         assert all(s.top + s.height <= 6858000 for s in slide.shapes), "inside 7.5 inches"
 
