@@ -103,7 +103,7 @@ def read_release(path: Path, content: bytes | None = None) -> Release:
     try:
         table = pq.read_table(path if content is None else pa.BufferReader(content))
         meta: dict[str, Any] = json.loads((table.schema.metadata or {})[METADATA_KEY])
-        vectors = tuple(VectorSpec(**{k: v[k] for k in VectorSpec.__dataclass_fields__}) for v in meta["vectors"])
+        vectors = tuple(_vector_of(v) for v in meta["vectors"])
         return Release(
             release_id=meta["release_id"],
             measure=meta["measure"],
@@ -119,6 +119,15 @@ def read_release(path: Path, content: bytes | None = None) -> Release:
         )
     except (OSError, LookupError, ArithmeticError, ValueError, TypeError, pa.ArrowException) as error:
         raise PrivacyError(f"{path} is not a readable release file ({type(error).__name__}: {error}).") from error
+
+
+def _vector_of(said: Mapping[str, Any]) -> VectorSpec:
+    """A vector as a file describes it. Raises TypeError for a name or a number that is none."""
+    texts, numbers = ("name", "bounding"), ("l2_bound", "unit", "sigma", "nano_rho")
+    for names, kinds in ((texts, str), (numbers, (int, float))):
+        if wrong := [n for n in names if not isinstance(said[n], kinds) or isinstance(said[n], bool)]:
+            raise TypeError(f"{wrong[0]} of a vector is {said[wrong[0]]!r}")
+    return VectorSpec(**{n: said[n] for n in (*texts, *numbers)})
 
 
 def vector_metadata(vector: VectorPlan) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,7 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from privacy_worlds import NOW, World, event, question
 
-from contracts.errors import InputError, LedgerError
+from contracts.errors import InputError, LedgerError, PrivacyError
 from privacy import files
 from privacy.audit import Subject, audit, published_hashes, require_published
 from privacy.plan import plan_releases
@@ -167,6 +168,19 @@ def places(value: Any, so_far: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     """Paths to everything inside a JSON value."""
     inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     return [so_far, *(p for key, v in inside for p in places(v, (*so_far, key)))]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [("name", {}, "name of a vector is {}"), ("sigma", True, "sigma of a vector is True"),
+     ("nano_rho", "12", "nano_rho of a vector is '12'"), ("bounding", None, "bounding of a vector is None")],
+)  # fmt: skip
+def test_a_vector_that_is_none_makes_the_file_unreadable(here: World, field: str, value: object, said: str) -> None:
+    path = kpi_path(here)
+    edit(path, vectors=first_vector(**{field: value}))
+    with pytest.raises(PrivacyError, match=re.escape(said)):
+        files.read_release(path)
+    assert failed(look(here)[path.stem]) == {"file"}
 
 
 @settings(max_examples=60, deadline=timedelta(seconds=30), suppress_health_check=list(HealthCheck))
