@@ -135,8 +135,8 @@ def readouts(warehouse: Path) -> dict[str, Path]:
 
 
 def queue(s: Snapshot) -> pd.DataFrame:
-    """Candidate tests by what they are worth, the best first, as text."""
-    rows, units = s.next_tests.sort_values("value", ascending=False, kind="stable"), figures.units(s)
+    """Candidate tests, the best first, as text."""
+    rows, units = figures.next_tests(s), figures.units(s)
     out = []
     for r in each(rows):
         unit = units.currency if r.unit in ("revenue", "margin") else r.unit

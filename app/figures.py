@@ -341,6 +341,12 @@ def recommended_changes(s: Snapshot) -> dict[str, float]:
     return {str(r.channel): float(r.spend_change) for r in each(rows)}
 
 
+def next_tests(s: Snapshot) -> pd.DataFrame:
+    """Candidate tests, the best first: by worth less cost, and by worth where no cost can be set against it."""
+    rows = s.next_tests.sort_values(["net_value", "value"], ascending=False, kind="stable")
+    return rows.reset_index(drop=True)
+
+
 def timeline(s: Snapshot) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Stacked parts and the KPI line over time, in periods that hold both.
 

@@ -23,6 +23,11 @@ _MARGIN = 15 * mm
 _REGULAR, _BOLD = "Vera", "VeraBd"  # the library's own, which have the minus sign; Latin letters only
 
 
+_BOXES = (
+    "Some names hold characters that this paper's font lacks; they show as boxes here, and right in the other files."
+)
+
+
 def handout(sections: Sequence[Section], author: str) -> bytes:
     """The sections as PDF."""
     for name in (_REGULAR, _BOLD):
@@ -34,8 +39,20 @@ def handout(sections: Sequence[Section], author: str) -> bytes:
         title=sections[0].title, author=author, invariant=1,
     )  # fmt: skip
     width = paper[0] - 2 * _MARGIN
-    document.build([x for s in sections for x in _flow(s, width)], onFirstPage=_number, onLaterPages=_number)
+    warned = [Paragraph(escape(_BOXES), _style(9)), Spacer(0, 4 * mm)] if unprintable(sections) else []
+    document.build(
+        [*warned, *(x for s in sections for x in _flow(s, width))], onFirstPage=_number, onLaterPages=_number
+    )
     return out.getvalue()
+
+
+def unprintable(sections: Sequence[Section]) -> bool:
+    """Whether any character has no glyph in the regular font (the bold one has the same)."""
+    tables = [s.table for s in sections if s.table is not None]
+    cells = (str(v) for t in tables for v in (*t.columns, *t.to_numpy().ravel()))
+    text = "".join((*cells, *(part for s in sections for part in (s.title, *s.lines))))
+    known = pdfmetrics.getFont(_REGULAR).face.charToGlyph
+    return any(ord(c) not in known for c in text if not c.isspace())
 
 
 def _style(size: float, bold: bool = False) -> ParagraphStyle:

@@ -9,19 +9,19 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from app import evidence, figures, report, scenario
+from app import evidence, figures, report
 from app.rows import each
 from app.store import Snapshot
 from app.wording import Units, between, listed, percent
-from planning.scenarios import DUST
+from planning.scenarios import DUST, plan_of_cells
 from planning.summary import weighted_quantile
-from planning.surface import Surface
+from planning.surface import Surface, evaluate, held
 
 _LEVELS = np.array([0.1, 0.5, 0.9])
 _UNDATED = datetime(1980, 1, 1)  # the first day that a ZIP file can name
@@ -50,6 +50,7 @@ class Line:
     roi: Band | None  # currency per currency, over the history that the model saw
     mroi: Band | None
     grade: str
+    extrapolated: bool  # the plan goes beyond anything observed; its outcome is widened for that
 
     @property
     def change(self) -> float | None:
@@ -105,22 +106,21 @@ class Review:
 
 def review(s: Snapshot) -> Review:
     """The review of a snapshot."""
-    tests = s.next_tests.sort_values(["net_value", "value"], ascending=False, kind="stable").reset_index(drop=True)
-    plans = _plans(s)
-    options = tuple(_option(s.surface, chr(65 + i), rows) for i, rows in enumerate(plans)) if s.surface else ()
-    chosen = _chosen(s, options)
-    lines = () if chosen is None else _lines(s, plans[options.index(chosen)])
-    first = plans[0].iloc[0] if plans else None
+    tests = figures.next_tests(s)
+    priced = _priced(s)
+    options = tuple(_option(s.surface, _letter(i), p, priced[0]) for i, p in enumerate(priced)) if s.surface else ()
+    at = _chosen(s, priced)
+    lines = () if at is None or s.surface is None else _lines(s, s.surface, priced[0], priced[at])
     return Review(
-        period="" if first is None else figures.span(first["period_start"], first["period_end"]),
-        plan="" if chosen is None else chosen.letter,
+        period=figures.span(*priced[0].period) if priced else "",
+        plan="" if at is None else options[at].letter,
         units=figures.units(s),
         lines=lines,
         options=options,
         decisions=_decisions(lines, figures.units(s)) if not figures.failed_gate(s) else (),
         claims=_claims(s),
         tests=tests,
-        missing=tuple(_missing(s, lines, options)),
+        missing=tuple(_missing(s, lines, options, priced)),
         assumptions=report.assumptions(s),
         published=not figures.failed_gate(s),
         cut_off=s.meta.period_end,
@@ -136,37 +136,76 @@ def digest(warehouse: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _plans(s: Snapshot) -> list[pd.DataFrame]:
-    """Scenarios of the job's planning period, the current split first, each as its rows."""
-    job = figures.job_scenarios(s)
-    if job.empty:
-        return []
-    period = job.iloc[0][["period_start", "period_end"]].tolist()
-    rows = s.scenarios[(s.scenarios["period_start"] == period[0]) & (s.scenarios["period_end"] == period[1])]
-    keys = rows["scenario_id"].fillna("") + "|" + rows["scenario"]
-    named = [rows[keys == k] for k in dict.fromkeys(keys)]
-    return sorted(named, key=lambda r: r.iloc[0]["scenario"] != figures.CURRENT or bool(r.iloc[0]["scenario_id"]))
+@dataclass(frozen=True, slots=True)
+class _Priced:
+    """A scenario of the planning period: its rows, and what it brings on the draws of the newest fit."""
+
+    rows: pd.DataFrame  # of v_scenarios, by channel
+    draws: np.ndarray  # (D, C), KPI units: inside the period and after it
+    split: bool  # whether the file holds its split by week and geo
+
+    @property
+    def saved(self) -> bool:
+        """True for a scenario that a person saved."""
+        return bool(self.first["scenario_id"])
+
+    @property
+    def first(self) -> pd.Series:
+        """What all its rows share."""
+        return self.rows.iloc[0]
+
+    @property
+    def period(self) -> tuple[date, date]:
+        """First and last day."""
+        return self.first["period_start"], self.first["period_end"]
 
 
-def _spend(surface: Surface, rows: pd.DataFrame) -> np.ndarray:
-    """Spend (C,) of a scenario in currency per period; a channel that it does not name has none."""
-    whole = rows.set_index("channel")["spend"].astype(float).reindex(surface.response.channels).fillna(0.0)
-    return whole.to_numpy() / surface.periods
+def _priced(s: Snapshot) -> tuple[_Priced, ...]:
+    """Scenarios of the job's planning period, the current split first; none without the draws to price them on."""
+    job, surface = figures.job_scenarios(s), s.surface
+    now = job[job["scenario"] == figures.CURRENT]
+    if now.empty or surface is None:
+        return ()
+    period = ["period_start", "period_end"]
+    rows = s.scenarios[(s.scenarios[period] == now.iloc[0][period]).all(axis=1)].fillna(
+        {"scenario_id": "", "author": ""}
+    )
+    found = [
+        _price(surface, mine.set_index("channel", drop=False), s.scenario_cells)
+        for _, mine in rows.groupby(["scenario_id", "scenario"], sort=False)
+    ]
+    return tuple(sorted(found, key=lambda p: p.saved or p.first["scenario"] != figures.CURRENT))
 
 
-def _option(surface: Surface, letter: str, rows: pd.DataFrame) -> Option:
-    spend = _spend(surface, rows)
-    now, plan = (scenario.outcome(surface, x).sum(axis=1) * surface.periods for x in (scenario.current(surface), spend))
+def _price(surface: Surface, rows: pd.DataFrame, cells: pd.DataFrame) -> _Priced:
+    """What a scenario brings, as its money is split over weeks and geos."""
+    name, key = rows.iloc[0][["scenario", "scenario_id"]]
+    mine = cells[(cells["scenario"] == name) & (cells["scenario_id"].fillna("") == key)]
+    if mine.empty:
+        whole = rows["spend"].astype(float).reindex(surface.response.channels).fillna(0.0).to_numpy()
+        plan = held(surface, whole / surface.periods)
+    else:
+        plan = plan_of_cells(surface, mine.assign(period_start=mine["period_start"].dt.date))
+    found = evaluate(surface, plan)
+    return _Priced(rows, found.within + found.beyond, not mine.empty)
+
+
+def _letter(number: int) -> str:
+    """A to Z, then AA, AB, … as columns of a sheet are named."""
+    return ("" if number < 26 else _letter(number // 26 - 1)) + chr(ord("A") + number % 26)
+
+
+def _option(surface: Surface, letter: str, p: _Priced, current: _Priced) -> Option:
+    now, plan = current.draws.sum(axis=1), p.draws.sum(axis=1)
     gain = plan - now
     gain[np.abs(gain) <= DUST * np.abs(now)] = 0.0  # dust of the arithmetic is no gain
-    first = rows.iloc[0]
     return Option(
         letter=letter,
-        name=str(first["scenario"]),
-        author=str(first["author"] or ""),
-        of_record=bool(first["of_record"]),
-        outdated=bool(first["outdated"]),
-        spend=float(rows["spend"].sum()),
+        name=str(p.first["scenario"]),
+        author=str(p.first["author"]),
+        of_record=bool(p.first["of_record"]),
+        outdated=bool(p.first["outdated"]),
+        spend=float(p.rows["spend"].sum()),
         caused=_band(plan, surface.weights),
         gain=_band(gain, surface.weights),
         chance=_told(float(surface.weights @ (gain > 0))) if gain.any() else 0.0,
@@ -184,33 +223,35 @@ def _told(chance: float) -> float:
     return min(max(chance, 0.01), 0.99)
 
 
-def _chosen(s: Snapshot, options: tuple[Option, ...]) -> Option | None:
-    record = next((o for o in options if o.of_record), None)
-    return record or next((o for o in options if o.name == figures.recommended(s) and not o.author), None)
+def _chosen(s: Snapshot, priced: tuple[_Priced, ...]) -> int | None:
+    """Place of the plan of record, else of the job's recommendation."""
+    record = [i for i, p in enumerate(priced) if p.first["of_record"]]
+    own = [i for i, p in enumerate(priced) if not p.saved and p.first["scenario"] == figures.recommended(s)]
+    return next(iter((*record, *own)), None)
 
 
-def _lines(s: Snapshot, rows: pd.DataFrame) -> tuple[Line, ...]:
-    surface = s.surface
-    if surface is None:
-        return ()
-    spend, before, grades = _spend(surface, rows), scenario.current(surface), evidence.grades(s)
-    caused_now, caused = (_caused(surface, r, x) for r, x in ((_plans(s)[0], before), (rows, spend)))
+def _lines(s: Snapshot, surface: Surface, current: _Priced, plan: _Priced) -> tuple[Line, ...]:
+    grades = evidence.grades(s)
+    caused_now, caused = (_caused(surface, p) for p in (current, plan))
     roi, mroi = (_bands(figures.effect(s, m)) for m in ("roi", "mroi"))
+
+    def spend(p: _Priced, channel: str) -> float:
+        return float(p.rows["spend"].get(channel, 0.0))
+
     found = [
         Line(
-            c, float(before[i]) * surface.periods, float(spend[i]) * surface.periods, caused_now[c], caused[c],
-            roi.get(c), mroi.get(c), grades.get(c, "C"),
+            c, spend(current, c), spend(plan, c), caused_now[c], caused[c], roi.get(c), mroi.get(c), grades.get(c, "C"),
+            bool(plan.rows["extrapolated"].get(c, False)),
         )
-        for i, c in enumerate(surface.response.channels)
+        for c in surface.response.channels
     ]  # fmt: skip
     return tuple(sorted(found, key=lambda line: -line.plan))
 
 
-def _caused(surface: Surface, rows: pd.DataFrame, spend: np.ndarray) -> dict[str, Band]:
+def _caused(surface: Surface, p: _Priced) -> dict[str, Band]:
     """Outcome per channel as the scenario's rows hold it; from the draws where they are of an older fit or lack one."""
-    draws = scenario.outcome(surface, spend) * surface.periods
-    found = {c: _band(draws[:, i], surface.weights) for i, c in enumerate(surface.response.channels)}
-    return found if rows["outdated"].any() else found | _bands(rows)
+    found = {c: _band(p.draws[:, i], surface.weights) for i, c in enumerate(surface.response.channels)}
+    return found if p.rows["outdated"].any() else found | _bands(p.rows)
 
 
 def _decisions(lines: tuple[Line, ...], units: Units) -> tuple[str, ...]:
@@ -228,7 +269,9 @@ def _decisions(lines: tuple[Line, ...], units: Units) -> tuple[str, ...]:
     return tuple(said)
 
 
-def _missing(s: Snapshot, lines: tuple[Line, ...], options: tuple[Option, ...]) -> list[str]:
+def _missing(
+    s: Snapshot, lines: tuple[Line, ...], options: tuple[Option, ...], priced: tuple[_Priced, ...]
+) -> list[str]:
     said = []
     if figures.failed_gate(s):
         said.append("The model did not pass its gate: nothing here is a recommendation.")
@@ -260,6 +303,13 @@ def _missing(s: Snapshot, lines: tuple[Line, ...], options: tuple[Option, ...]) 
         )
     if stale := [o.name for o in options if o.outdated]:
         said.append(f"{listed(stale)}: saved with an older fit, and valued here with the newest one.")
+    if even := [o.name for o, p in zip(options, priced, strict=True) if not p.split]:
+        said.append(f"{listed(even)}: the file holds no split by week and geo, so it is valued as spent evenly.")
+    if far := [x.channel for x in lines if x.extrapolated]:
+        said.append(
+            f"{listed(far)}: the plan goes beyond any spend that was observed, so its outcome is an extrapolation; the "
+            "interval is widened for that."
+        )
     if s.next_tests.empty:
         said.append("No next test has been valued: that needs a published model and a plan.")
     return said

@@ -19,7 +19,7 @@ def channels(r: Review) -> pd.DataFrame:
         {
             "channel": x.channel,
             f"spend now, {money}": figure(x.now),
-            f"plan, {money}": figure(x.plan),
+            f"plan, {money}": figure(x.plan) + (" (beyond observed)" if x.extrapolated else ""),
             "change of spend": percent(x.change, signed=True),
             "evidence grade": x.grade,
             f"caused now, {kpi} (P10 to P90)": _band(x.caused_now),

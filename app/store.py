@@ -26,9 +26,9 @@ ENV = "PLUMB_WAREHOUSE"
 # v_effects holds a row per geo and week as well; the screens read the two scopes that they show.
 _FILTERS = {"v_effects": "WHERE scope IN ('total', 'week')", "v_effects_history": "WHERE scope = 'total'"}
 _VIEWS = (
-    "v_kpi", "v_effects", "v_curves", "v_lift", "v_credit", "v_incrementality", "v_scenarios", "v_releases",
-    "v_charges", "v_runs", "v_checks", "v_parity", "v_lineage", "v_comments", "v_approvals", "v_effects_history",
-    "v_conflicts", "v_decision_loss", "v_next_tests",
+    "v_kpi", "v_effects", "v_curves", "v_lift", "v_credit", "v_incrementality", "v_scenarios", "v_scenario_cells",
+    "v_releases", "v_charges", "v_runs", "v_checks", "v_parity", "v_lineage", "v_comments", "v_approvals",
+    "v_effects_history", "v_conflicts", "v_decision_loss", "v_next_tests", "v_pool_scores",
 )  # fmt: skip
 
 
@@ -60,6 +60,7 @@ class Snapshot:
     credit: pd.DataFrame
     incrementality: pd.DataFrame
     scenarios: pd.DataFrame
+    scenario_cells: pd.DataFrame
     releases: pd.DataFrame
     charges: pd.DataFrame
     runs: pd.DataFrame
@@ -72,6 +73,7 @@ class Snapshot:
     conflicts: pd.DataFrame
     decision_loss: pd.DataFrame
     next_tests: pd.DataFrame
+    pool_scores: pd.DataFrame
     surface: Surface | None  # what any plan of the planning period brings; None when no model has been fitted
     period: str = ""  # the planning period and its assumptions, as `meta` holds them
 

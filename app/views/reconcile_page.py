@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from app import evidence, figures, tables
+from app import evidence, figures, standing, tables
 from app.charts import factors, forest
 from app.store import Snapshot
 from app.views import common, verdicts
@@ -99,6 +99,13 @@ def _tests(s: Snapshot) -> None:
     common.table(tables.tests(s), "Experiments with their effects and intervals")
     note = "Signed: effect and spend change of a go-dark test are both negative; their ratio is positive"
     common.footer(figures.provenance(s.lift), note, view="v_lift")
+    st.markdown("**Who foretold them**")
+    st.markdown(common.plain(standing.sentence(s)))
+    if len(s.pool_scores):
+        common.table(standing.table(s), "Scores of every source on tests that it had not seen")
+        common.footer(
+            figures.provenance(s.pool_scores), "Log predictive density at what a test showed", view="v_pool_scores"
+        )
 
 
 if __name__ == "__main__":

@@ -229,14 +229,36 @@ def _factor_rows(w: World, periods: tuple[tuple[date, date], ...]) -> list[dict[
     return rows
 
 
-def _scenario_rows(w: World) -> list[dict[str, Any]]:
+def _score_rows(w: World) -> list[dict[str, Any]]:
+    """What the model, last touch and all other evidence said of each test, in two quarters."""
+    offs = {"mmm": 0.1, "last_touch": 1.2, "pool": 0.05}
+    tests = {r["experiment"]: r for r in _lift_rows(w)}
+    rows = []
+    for k, test in enumerate(tests.values()):
+        for source, off in offs.items():
+            predicted, se = test["mean"] * (1 + off), test["sd"]
+            z = (test["mean"] - predicted) / se
+            rows.append(
+                _stamp() | {"source": source, "experiment": test["experiment"], "channel": test["channel"]}
+                | {"quarter": f"2025-Q{1 + k % 2}", "predicted": predicted, "p05": predicted - 1.645 * se}
+                | {"p95": predicted + 1.645 * se, "observed": test["mean"], "std_error": se}
+                | {"covered": bool(abs(z) < 1.645), "log_score": float(-0.5 * z**2 - np.log(se) - 0.919)}
+            )  # fmt: skip
+    return rows
+
+
+def _scenario_rows(w: World) -> dict[str, list[dict[str, Any]]]:
+    """Rows of v_scenarios and v_scenario_cells."""
     moves = {"current": np.zeros(5), "best": np.array([-0.3, -0.2, 0.3, 0.06, 0.1])}
     here, now = surface(), today(surface())
     saved = {"scenario_id": "", "version": 0, "author": "", "note": "", "outdated": False}
-    rows = []
+    rows: dict[str, list[dict[str, Any]]] = {"v_scenarios": [], "v_scenario_cells": []}
     for name, change in moves.items():
         done = evaluate_plan(here, held(here, now * (1 + change)), name)
-        rows += [_stamp() | saved | {"locked": False, "of_record": False} | r for r in done.channels.to_dict("records")]
+        own = saved | {"locked": False, "of_record": False}
+        rows["v_scenarios"] += [_stamp() | own | r for r in done.channels.to_dict("records")]
+        cell = {"scenario_id": "", "version": 0}
+        rows["v_scenario_cells"] += [_stamp() | cell | r for r in done.cells.to_dict("records")]
     return rows
 
 
@@ -304,9 +326,12 @@ def full() -> Tables:
         "v_lift": _lift_rows(w),
         "v_credit": _credit_rows(w, QUARTERS),
         "v_incrementality": _factor_rows(w, QUARTERS),
-        "v_scenarios": _scenario_rows(w),
-    }
+        "v_pool_scores": _score_rows(w),
+    } | _scenario_rows(w)
     return Tables(rows | _provenance(), to_tables(dynamic()))
+
+
+NEED_A_MODEL = ("v_incrementality", "v_scenarios", "v_scenario_cells", "v_pool_scores")
 
 
 def variant(name: str) -> Tables:
@@ -315,7 +340,7 @@ def variant(name: str) -> Tables:
     if name == "empty":
         return Tables()
     if name == "aggregate_only":
-        for view in ("v_lift", "v_credit", "v_incrementality", "v_releases", "v_charges"):
+        for view in ("v_lift", "v_credit", "v_incrementality", "v_pool_scores", "v_releases", "v_charges"):
             t.rows[view] = []
         t.rows["v_kpi"] = [
             r | {"release_id": "panel", "variance": 0.0} for r in t.rows["v_kpi"] if r["metric"] == "conversions"
@@ -323,13 +348,13 @@ def variant(name: str) -> Tables:
         t.meta |= {"user_level": "false"}
     if name == "failed_gate":
         t.rows["v_effects"] = [r | {"status": "failed_gate"} for r in t.rows["v_effects"]]
-        for view in ("v_effects_history", "v_curves", "v_incrementality", "v_scenarios"):
+        for view in (*NEED_A_MODEL, "v_effects_history", "v_curves"):
             t.rows[view] = []  # what rests on the model is not published
         t.draws = None
         t.rows["v_checks"][0] |= {"status": "fail", "value": 1.2, "text": "R-hat of search is 1.2; the limit is 1.05."}
         t.rows["v_runs"][3] |= {"status": "failed_gate", "reason": "R-hat of search is 1.2; the limit is 1.05."}
     if name == "released_only":
-        for view in ("v_effects", "v_effects_history", "v_curves", "v_incrementality", "v_scenarios", "v_credit"):
+        for view in (*NEED_A_MODEL, "v_effects", "v_effects_history", "v_curves", "v_credit"):
             t.rows[view] = []
         t.draws = None
         t.rows["v_runs"] = t.rows["v_runs"][:3] + [

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import re
+import shutil
+import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from html import escape
@@ -16,14 +19,18 @@ from pptx import Presentation
 from streamlit.testing.v1 import AppTest
 from typer.testing import CliRunner
 
-from app import figures, scenario
-from app.handout import handout
+from app import experiments, figures, scenario
+from app.handout import handout, unprintable
 from app.review import Review, digest, review
+from app.review_tables import channels
 from app.review_text import Section, page, sections
 from app.slides import slides
 from app.store import ENV, Snapshot
 from app.workbook import workbook
 from contracts.errors import WorkspaceError
+from planning.scenarios import evaluate_plan
+from planning.summary import weighted_interval
+from planning.surface import held
 from workflow.cli import app as cli
 from workflow.pack import write_pack
 
@@ -64,6 +71,56 @@ def test_gains_are_paired_on_the_draws(full: Snapshot) -> None:
     gain = (scenario.outcome(surface, spend) - scenario.outcome(surface, scenario.current(surface))).sum(axis=1)
     assert best.gain.p50 == pytest.approx(np.median(gain) * surface.periods, rel=0.02)
     assert best.gain.p90 - best.gain.p10 < best.caused.p90 - best.caused.p10, "what both share cancels"
+
+
+def saved_plan(full: Snapshot, spend: np.ndarray, **change: object) -> Snapshot:
+    """The same file with a saved scenario that spends (T, G, C) so."""
+    assert full.surface is not None
+    done = evaluate_plan(full.surface, spend, "flights")
+    own = {"scenario_id": "s1", "version": 1, "author": "ada", "of_record": True, "outdated": False} | change
+    days = ["period_start", "period_end"]
+    rows, cells = (f.assign(**own) for f in (done.channels, done.cells))
+    rows[days], cells[days] = rows[days].astype("datetime64[us]"), cells[days].astype("datetime64[us]")
+    frames = {"scenarios": (full.scenarios, rows), "scenario_cells": (full.scenario_cells, cells)}
+    return replace(full, **{k: pd.concat(v, ignore_index=True) for k, v in frames.items()})
+
+
+def test_a_flighted_plan_is_valued_as_it_is_split(full: Snapshot) -> None:
+    surface = full.surface
+    assert surface is not None
+    even = held(surface, scenario.current(surface))
+    flights = even * np.where(np.arange(surface.periods) < 3, surface.periods / 3, 0.0)[:, None, None]
+    found = review(saved_plan(full, flights))
+    assert found.chosen is not None and found.chosen.name == "flights"
+    done = evaluate_plan(surface, flights, "flights")
+    total = weighted_interval(done.draws.sum(axis=1), surface.weights)
+    assert [found.chosen.caused.p10, found.chosen.caused.p90] == pytest.approx([total["p10"], total["p90"]])
+    assert found.chosen.spend == pytest.approx(found.options[0].spend), "the same money"
+    assert found.chosen.gain.p90 < 0 and found.chosen.chance == 0.01, "in three weeks it meets saturation"
+
+
+def test_what_lies_beyond_anything_observed_is_marked(full: Snapshot) -> None:
+    assert full.surface is not None
+    far = review(saved_plan(full, held(full.surface, 5 * scenario.current(full.surface))))
+    assert all(x.extrapolated for x in far.lines)
+    assert "the plan goes beyond any spend that was observed" in " ".join(far.missing)
+    assert all("(beyond observed)" in cell for cell in channels(far).iloc[:, 2])
+    near = review(saved_plan(full, held(full.surface, 0.5 * scenario.current(full.surface))))
+    assert not any(x.extrapolated for x in near.lines) and "beyond any spend" not in " ".join(near.missing)
+
+
+def test_a_scenario_without_a_split_is_said_to_be_valued_evenly(full: Snapshot) -> None:
+    found = review(replace(full, scenario_cells=full.scenario_cells.iloc[:0]))
+    for even, split in zip(found.options, review(full).options, strict=True):
+        assert even.gain.p50 == pytest.approx(split.gain.p50, abs=1e-6), "the job's plans are even"
+    assert "current and best: the file holds no split by week and geo" in " ".join(found.missing)
+
+
+def test_many_scenarios_have_letters(full: Snapshot) -> None:
+    best = full.scenarios[full.scenarios["scenario"] == "best"]
+    more = [best.assign(scenario_id=f"s{i}", author="ada") for i in range(26)]
+    found = review(replace(full, scenarios=pd.concat([full.scenarios, *more], ignore_index=True)))
+    assert [found.options[i].letter for i in (0, 25, 26, 27)] == ["A", "Z", "AA", "AB"]
 
 
 def test_decisions_are_the_largest_moves(full: Snapshot) -> None:
@@ -140,6 +197,19 @@ def test_totals_are_formulas_that_agree_with_what_they_carry(full: Snapshot) -> 
         assert carried[sheet][cell].value == pytest.approx(carried[where][at].value)
 
 
+def test_differences_are_formulas_that_give_what_they_carry(full: Snapshot) -> None:
+    found = review(full)
+    carried = cells(found)["Channels"]
+    live = openpyxl.load_workbook(io.BytesIO(workbook(found, "abc")))["Channels"]
+    for i in range(2, len(found.lines) + 2):
+        for column in "DE":
+            text = str(live[f"{column}{i}"].value)
+            assert text.startswith("="), "a formula"
+            numbers = re.sub(r"[A-Z]\d+", lambda m: repr(float(carried[m.group()].value)), text.removeprefix("="))
+            given = eval(numbers, {"__builtins__": {}}, {"IF": lambda holds, a, b: a if holds else b})
+            assert given == pytest.approx(carried[f"{column}{i}"].value), text
+
+
 def test_the_workbook_is_the_same_twice_and_runs_no_text(full: Snapshot, tmp_path: Path) -> None:
     found = review(full)
     assert workbook(found, "abc") == workbook(found, "abc")
@@ -154,7 +224,7 @@ def test_the_workbook_is_the_same_twice_and_runs_no_text(full: Snapshot, tmp_pat
 
 def test_next_tests_are_listed_the_best_first(full: Snapshot) -> None:
     row = {"channel": "tv", "weeks": 4.0, "cost": 100.0, "net_value": -50.0, "perfect_information": 9.0}
-    row |= {"unit": "conversions", "share_changed": 0.2, "decision": "under 10: lower tv"}
+    row |= {"unit": "conversions", "share_changed": 0.2, "decision": "under 10: lower tv", "mde": 1.0}
     tests = pd.DataFrame(
         [row | {"test": "worse", "value": 1.0}, row | {"test": "better", "value": 2.0, "cost": np.nan}]
     )
@@ -162,6 +232,11 @@ def test_next_tests_are_listed_the_best_first(full: Snapshot) -> None:
     _, first, second = cells(found)["Next tests"].iter_rows(values_only=True)
     assert first[:6] == ("better", "tv", 4, None, -50, 2) and second[0] == "worse"
     assert not any("next test" in m for m in found.missing)
+    dearer = pd.DataFrame(
+        [row | {"test": "dear", "value": 9.0}, row | {"test": "cheap", "value": 1.0, "net_value": 0.0}]
+    )
+    s = replace(full, next_tests=dearer)
+    assert review(s).tests["test"].tolist() == experiments.queue(s)["test"].tolist() == ["cheap", "dear"]
 
 
 def test_claims_stand_beside_what_was_caused(full: Snapshot) -> None:
@@ -216,6 +291,21 @@ def test_names_are_text_everywhere(full: Snapshot) -> None:
     assert handout(told, "").startswith(b"%PDF"), "markup of the library is not read from names"
     shapes = Presentation(io.BytesIO(slides(told, "", review(full).made))).slides[0].shapes
     assert shapes.title is not None and shapes.title.text == "<b>"
+
+
+def test_the_paper_says_what_its_font_cannot_show(full: Snapshot, tmp_path: Path) -> None:
+    told = sections(review(full), "abc")
+    odd = (*told, Section("more", (), pd.DataFrame({"channel": ["\u6f22"]})))
+    assert unprintable(odd) and not unprintable(told)
+    assert handout(odd, "") != handout(told, "")
+    if (reader := shutil.which("pdftotext")) is None:
+        pytest.skip("pdftotext is not installed: the text of the paper was not read back")
+    for i, (what, warned) in enumerate(((told, False), (odd, True))):
+        paper = tmp_path / f"{i}.pdf"
+        paper.write_bytes(handout(what, ""))
+        text = " ".join(subprocess.check_output([reader, "-layout", paper, "-"], text=True).split())
+        assert ("characters that this paper's font lacks" in text) == warned
+        assert all(s.title in text for s in told)
 
 
 def test_no_slide_runs_over(full: Snapshot) -> None:
