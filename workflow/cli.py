@@ -114,10 +114,13 @@ def report(
     ] = None,
 ) -> None:
     """Write report.html, one file that opens offline; with --pack quarter the budget review, too."""
-    from workflow.pack import show_pack, write_pack
+    root = root_of(directory, workspace)
+    if pack is None:
+        run_steps(root, as_json, None, "report")
+    else:
+        from workflow.pack import show_pack, write_pack  # slides and paper need libraries that nothing else does
 
-    found, show = (None, None) if pack is None else (write_pack, show_pack)
-    run_steps(root_of(directory, workspace), as_json, None, "report", found, show)
+        run_steps(root, as_json, None, "report", write_pack, show_pack)
 
 
 @app.command()

@@ -11,13 +11,14 @@ from app import store
 from app.pack import pack
 from app.review import digest, review
 from workflow.artifacts import replace_bytes
+from workflow.paths import Workspace
 
 NAME = "budget-review"
 
 
 def write_pack(root: Path) -> dict[str, Any]:
     """Writes the review of what the warehouse holds. Raises WorkspaceError without a readable warehouse."""
-    warehouse = root / "warehouse.duckdb"
+    warehouse = Workspace(root).warehouse
     found = review(store.load(warehouse))
     files = pack(found, digest(warehouse))
     for kind, content in files.items():
