@@ -8,8 +8,8 @@
 
 The readout adds e · n to the estimate, so power(e) = P(|z + e n / s| > t). Where z comes from: the look-backs of the
 panel's own history, all sets of one size pooled (one set's ten look-backs are too few, and the best-looking set was
-lucky), mixed with the readout's own t. s is shrunk towards the sets' common size before anything is ranked
-(lift/design_engine.py). MDE is the least |e| with the wanted power.
+lucky), mixed with the readout's own t, and averaged over what is not known of s. s is shrunk towards the sets' common
+size before anything is ranked (lift/design_engine.py). MDE is the least |e| with the wanted power.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ from lift.gap import MovementPrior
 
 KINDS = ("add", "heavy_up", "go_dark", "holdback")
 MAX_SETS = 2_000_000
+_at, _share = np.polynomial.hermite_e.hermegauss(5)
+NODES = (_at, _share / _share.sum())  # of a standard normal: points and weights that average over it
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,20 +230,29 @@ def _plan(panel: DesignPanel, spec: DesignSpec, sets: Candidates, length: int) -
     return _Plan(se, _std_errors(now, now.log_sigma), now.level, now.noise / se**2, z, (t - 1) / 2, spread)
 
 
+def power_of(shift: np.ndarray, pool: np.ndarray, limit: float, spread: float) -> np.ndarray:
+    """Probability that |z + shift| > limit, the shape of `shift` (>= 0, planned standard errors).
+
+    z is half the sorted, symmetric `pool` (n,) and half a standard normal; the readout's standard error differs from
+    the planned one by a log-normal factor of sd `spread`, which moves the shift.
+    """
+    whole = np.zeros(shift.shape)
+    for node, weight in zip(*NODES, strict=True):
+        at = shift * math.exp(-spread * node)
+        inside = np.searchsorted(pool, limit - at, side="right") - np.searchsorted(pool, -limit - at)
+        model = stats.norm.sf(limit - at) + stats.norm.cdf(-limit - at)
+        whole += weight * (0.5 * (1 - inside / len(pool)) + 0.5 * model)
+    return whole
+
+
 def _power(plan: _Plan, spec: DesignSpec, effects: np.ndarray, length: int) -> np.ndarray:
-    """(S, E) probability that an effect e is found: half the look-backs' own distribution of z, half the t's."""
+    """(S, E) probability that an effect e is found."""
     limit = float(stats.t(plan.dof).ppf(0.5 + spec.level / 2))
     pool = np.sort(np.abs(plan.z[np.isfinite(plan.z)]))
     pool = np.concatenate([-pool[::-1], pool])  # a set and its mirror image are alike
     if len(pool) > 20_000:
         pool = np.quantile(pool, np.linspace(0, 1, 20_001))
-    shift = np.abs(effects)[None, :] * length / plan.std_error[:, None]
-    empirical = 1 - (np.searchsorted(pool, limit - shift, side="right") - np.searchsorted(pool, -limit - shift)) / len(
-        pool
-    )
-    wider = math.hypot(1.0, plan.spread)  # the std_error itself is not known exactly
-    model = stats.norm.sf((limit - shift) / wider) + stats.norm.cdf((-limit - shift) / wider)
-    return 0.5 * empirical + 0.5 * model
+    return power_of(np.abs(effects)[None, :] * length / plan.std_error[:, None], pool, limit, plan.spread)
 
 
 def _needed_shift(plan: _Plan, spec: DesignSpec) -> float:
