@@ -12,13 +12,14 @@ from attribution.claims import MODEL as CLAIMED
 from contracts.calendar import blocks
 from contracts.evidence import Credit, LiftLibrary
 from contracts.panel import Panel
+from contracts.release import Release
 from mmm.effects import contributions, lift_draws, total_draws
 from mmm.posterior import Posterior
 from mmm.spec import ModelSpec
 from reconcile.inputs import CLAIMS, JOURNEYS, Covariate, LiftScope, MmmEvidence, Period, PoolInputs
 from reconcile.reasons import CONSENT, INCIDENT
 from reconcile.treatments import treat
-from workflow.config_reconcile import Span
+from workflow.config_reconcile import Reconcile, Span
 from workflow.job import Job
 from workflow.panel_build import kpi_rows
 from workflow.step_credit import read_credits
@@ -88,10 +89,11 @@ def pool_inputs(job: Job) -> PoolInputs:
     keep = [panel.channels.index(c) for c in channels]
     spend = np.array([[float(panel.spend[:, w, i].sum()) for w in weeks] for i in keep])
     kpi, kpi_sd = kpi_of_periods(job, spans)
+    moved = covariates(job.config.reconcile, consent_rates(job.releases, spans), channels, spans)
     return PoolInputs(
         mmm=mmm, lifts=lifts, credits=credits(job, channels), kpi=kpi, kpi_sd=kpi_sd, channels=channels,
         families={c: job.config.families().get(c, "other") for c in channels}, periods=spans, spend=spend,
-        scopes=_scopes(job, lifts), covariates=_covariates(job, channels, spans), sources={CLAIMED: CLAIMS},
+        scopes=_scopes(job, lifts), covariates=moved, sources={CLAIMED: CLAIMS},
         lifts_pooled=pooled,
     )  # fmt: skip
 
@@ -159,10 +161,11 @@ def _scopes(job: Job, lifts: LiftLibrary) -> tuple[LiftScope, ...]:
     return tuple(out)
 
 
-def _covariates(job: Job, channels: Sequence[str], spans: Sequence[Period]) -> tuple[Covariate, ...]:
-    """Consent rate, match rates and incidents, each centred so that 0 is 'as usual'."""
-    settings, out = job.config.reconcile, []
-    rates = consent_rates(job, spans)
+def covariates(
+    settings: Reconcile, rates: np.ndarray | None, channels: Sequence[str], spans: Sequence[Period]
+) -> tuple[Covariate, ...]:
+    """Consent rate (`rates`, by period), match rates and incidents; 0 is 'as usual', (C, T) each."""
+    out = []
     if rates is not None and np.ptp(rates) > 0:
         logs = np.log(rates) - np.log(rates).mean()
         out.append(Covariate(CONSENT, np.tile(logs, (len(channels), 1)), (JOURNEYS,)))
@@ -186,10 +189,10 @@ def _part(span: Span, channels: Sequence[str], spans: Sequence[Period]) -> np.nd
     return np.asarray(np.outer(concerned, days))
 
 
-def consent_rates(job: Job, spans: Sequence[Period]) -> np.ndarray | None:
+def consent_rates(releases: Sequence[Release], spans: Sequence[Period]) -> np.ndarray | None:
     """Consenting people per person of each period, from the diagnostics releases; None where any is missing."""
     found: dict[date, float] = {}
-    for release in job.releases:
+    for release in releases:
         if release.measure == "diagnostics":
             figures = dict(zip(release.table["metric"], release.table["value"], strict=True))
             people, consenting = float(figures.get("people", 0.0)), float(figures.get("consenting", 0.0))
