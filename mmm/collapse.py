@@ -1,7 +1,8 @@
 """The linear-Gaussian part of the model, integrated out exactly and drawn back afterwards.
 
 Given carry-over, curve shape, effect sizes and noise scales, the model is linear in
-- per geo g: b_g = (own intercept and slow trend, relative media deviations z_gc),
+- per geo g: b_g = (own intercept and slow trend, what the controls do there beyond elsewhere, relative media deviations
+  z_gc),
 - shared: s = (common basis coefficients, weekly shocks, control coefficients),
 all with Gaussian priors. Two sets of extra rows couple the geos: the lift tests, and the constraint
 sum_g w_gc z_gc = 0 that makes theta_c the channel's total contribution exactly (w = share of the channel's response).
@@ -34,7 +35,7 @@ class Extra(NamedTuple):
 def _local_variance(design: Design, p: Params) -> Any:
     """Prior variance (B,) of one geo's own coefficients, relative media deviations last."""
     scale = jnp.where(design.local_kind == 1, p.geo_trend_sd, 1.0) * design.local_sd
-    return jnp.concatenate([scale**2, jnp.ones(design.shape[2])])
+    return jnp.concatenate([scale**2, p.control_spread**2, jnp.ones(design.shape[2])])
 
 
 def _shared_prior(design: Design, p: Params) -> tuple[Any, Any]:
@@ -87,8 +88,15 @@ def extra_rows(design: Design, p: Params, response: Response) -> Extra:
     )
 
 
+def own_columns(design: Design) -> Any:
+    """Columns (G, T, Q) whose coefficients are each geo's own, media aside: intercept, slow trend, controls."""
+    g, t, _ = design.shape
+    every = jnp.broadcast_to(design.local, (g, t, design.local.shape[1]))
+    return jnp.concatenate([every, design.controls], axis=2) if design.own_controls else every
+
+
 def _basis(design: Design) -> Basis:
-    return Basis(design.local, design.common, design.controls, design.shock)
+    return Basis(own_columns(design), design.common, design.controls, design.shock)
 
 
 def linear_terms(design: Design, p: Params) -> tuple[Terms, Any]:
@@ -146,5 +154,6 @@ def draw_linear(design: Design, p: Params, key: Any) -> tuple[Any, Any]:
 def baseline(design: Design, local: Any, shared: Any) -> Any:
     """Expected KPI without media (G, T), KPI units, of one draw of the linear part (shared with its prior mean)."""
     path, control = _basis(design).path(shared[:, None])
-    own = local[:, : design.local.shape[1]] @ design.local.T
+    columns = own_columns(design)
+    own = (columns @ local[:, : columns.shape[2], None])[..., 0]
     return design.level[:, None] * (path[:, 0][None] + own + design.controls @ control[:, 0])

@@ -74,6 +74,7 @@ class Design:
     local_sd: np.ndarray  # (Q,)
     controls: np.ndarray  # (G, T, K)
     control_sd: np.ndarray  # (K,) prior sd of a control's coefficient
+    own_controls: bool  # whether a control's coefficient may differ from geo to geo
     shrink_controls: bool  # whether the controls' prior sds share a learned factor
     shock: bool
     lags: int
@@ -134,6 +135,7 @@ def build_design(panel: Panel, spec: ModelSpec, terms: Sequence[LiftTerm] = ()) 
         local_sd=local_sd,
         controls=controls,
         control_sd=np.full(controls.shape[2], spec.control_sd),
+        own_controls=g > 1 and controls.shape[2] > 0,
         shrink_controls=controls.shape[2] >= spec.shrink_controls_from,
         shock=g >= MIN_GEOS_FOR_SHOCK,
         lags=lags,

@@ -23,7 +23,7 @@ from contracts.panel import Panel
 from mmm.design import Design, build_design
 from mmm.effects import CURRENT_PERIODS, scale_factor, thinned, thinned_params
 from mmm.media import media_response
-from mmm.posterior import Posterior
+from mmm.posterior import Posterior, control_effects
 from mmm.seasons import seasons
 from mmm.spec import ModelSpec
 
@@ -66,10 +66,10 @@ def demand_forecast(
     if design.shock:
         rho = posterior.flat("shock_correlation")[picked]
         path = path + _shocks(shared[:, p + t - 1], rho, scales["shock_sd"], periods, rng)
-    effects = shared[:, p + (t if design.shock else 0) :]
+    effects = control_effects(design, posterior)[picked]
     standard = _controls(panel, controls, periods)
     own = _local(panel, spec, design, local, scales["geo_trend_sd"], periods, rng)
-    relative = path[:, None, :] + own + np.einsum("ghk,dk->dgh", standard, effects)
+    relative = path[:, None, :] + own + np.einsum("ghk,dgk->dgh", standard, effects)
     expected = design.level[:, None] * relative + _organic(panel, design, posterior, picked)
     tau2 = panel.kpi_variance[:, -CURRENT_PERIODS:].mean(axis=1)
     factor = scale_factor(panel, posterior)[picked][:, None, None]

@@ -31,7 +31,7 @@ from jax.scipy.linalg import cho_solve, solve_triangular
 class Basis(NamedTuple):
     """Columns that do not depend on any parameter."""
 
-    local: Any  # (T, Q)
+    local: Any  # (G, T, Q)
     common: Any  # (T, P)
     controls: Any  # (G, T, K)
     shock: bool
@@ -91,7 +91,7 @@ def factorise(basis: Basis, terms: Terms) -> Factors:
     """Eliminates the linear part."""
     g, t, c = terms.media.shape
     w, x = terms.weight, basis.controls
-    columns = jnp.concatenate([jnp.broadcast_to(basis.local, (g, *basis.local.shape)), terms.media], axis=2)
+    columns = jnp.concatenate([basis.local, terms.media], axis=2)
     b = columns.shape[2]
     turned = jnp.swapaxes(columns, 1, 2)
     root = jnp.linalg.cholesky((turned * w[:, None, :]) @ columns + jnp.diag(1.0 / terms.local_var))

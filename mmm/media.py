@@ -44,6 +44,7 @@ class Params(NamedTuple):
     geo_trend_sd: Any  # ()
     lift_precision: Any  # (K,) mixing precision of the Student-t, 1 for normal lifts
     control_scale: Any = 1.0  # () factor of the controls' prior sds
+    control_spread: Any = np.zeros(0)  # (K,) sd of a geo's own part of a control's coefficient; none where all share it
     cell_precision: Any = 1.0  # (G, T) mixing precision of a Student-t residual, () 1 for a normal one
 
 

@@ -29,7 +29,7 @@ def sample_params(design: Design, spec: ModelSpec) -> Params:
     curves = design.curves
     retention = _slot(curves, "retention", "retention", 0.5, lambda at: dist.Beta(
         curves.prior("retention_a")[at], curves.prior("retention_b")[at]))  # fmt: skip
-    delay = curves.prior("delay") * _slot(curves, "delay", "r_delay", 0.0, _standard, _folded)
+    delay = curves.prior("delay") * _slot(curves, "delay", "z_delay", 0.0, _standard, folded)
     half = _log_normal(curves, "half_saturation", "half_median", "half_scale")
     slope = _log_normal(curves, "slope", "slope_median", "slope_scale")
     z_sigma = numpyro.sample("z_sigma", dist.Normal(0.0, 1.0))
@@ -48,16 +48,19 @@ def sample_params(design: Design, spec: ModelSpec) -> Params:
         delay=delay,
         half_saturation=half,
         slope=slope,
-        geo_spread=spec.geo_spread * _half_normal("r_geo_spread", c) if g > 1 else jnp.full(c, 1e-6),
+        geo_spread=spec.geo_spread * folded(_normal("z_geo_spread", c)) if g > 1 else jnp.full(c, 1e-6),
         sigma=spec.sigma_median * jnp.exp(spec.sigma_scale * z_sigma + spec.sigma_geo_scale * z_sigma_geo) * by_size,
-        shock_sd=spec.shock_scale * _half_normal("r_shock_sd") if design.shock else jnp.zeros(()),
+        shock_sd=spec.shock_scale * folded(_normal("z_shock_sd")) if design.shock else jnp.zeros(()),
         shock_correlation=numpyro.sample("shock_correlation", dist.Beta(*spec.shock_correlation))
         if design.shock
         else jnp.zeros(()),
-        trend_sd=spec.trend_scale * _half_normal("r_trend_sd"),
-        geo_trend_sd=spec.geo_trend_scale * _half_normal("r_geo_trend_sd") if g > 1 else jnp.zeros(()),
+        trend_sd=spec.trend_scale * folded(_normal("z_trend_sd")),
+        geo_trend_sd=spec.geo_trend_scale * folded(_normal("z_geo_trend_sd")) if g > 1 else jnp.zeros(()),
         lift_precision=precision,
         control_scale=numpyro.sample("r_control", dist.HalfNormal(1.0)) if design.shrink_controls else jnp.ones(()),
+        control_spread=spec.control_geo_scale * half_student(_normal("z_control_spread", design.controls.shape[2]))
+        if design.own_controls
+        else jnp.zeros(0),
         cell_precision=_cell_precision(design, spec),
     )
     return params._replace(theta=params.theta / _basis(design, params))
@@ -107,20 +110,16 @@ def _log_normal(curves: Curves, slot: str, median: str, scale: str) -> Any:
     return curves.prior(median) * jnp.exp(curves.prior(scale) * z)
 
 
-def _normal(name: str, size: int) -> Any:
-    return numpyro.sample(name, dist.Normal(0.0, 1.0).expand([size]).to_event(1))
+def _normal(name: str, size: int | None = None) -> Any:
+    standard = dist.Normal(0.0, 1.0)
+    return numpyro.sample(name, standard if size is None else standard.expand([size]).to_event(1))
 
 
 def _standard(at: np.ndarray) -> Any:
     return dist.Normal(np.zeros(len(at)), 1.0)
 
 
-def _half_normal(name: str, size: int | None = None) -> Any:
-    """HalfNormal(1) as a transform of the standard normal that NUTS moves."""
-    return _folded(numpyro.sample(name, dist.Normal(0.0, 1.0)) if size is None else _normal(name, size))
-
-
-def _folded(z: Any) -> Any:
+def folded(z: Any) -> Any:
     """The half-normal of the same probability as a standard normal, erf(r / root 2) = Phi(z).
 
     On the log scale a half-normal has an exponential tail to the left and a stiff one to the right (its curvature grows
@@ -128,6 +127,16 @@ def _folded(z: Any) -> Any:
     of the worst parameter in 3,000.
     """
     return np.sqrt(2.0) * erfinv(ndtr(z))
+
+
+def half_student(z: Any) -> Any:
+    """The half-Student-t with 2 degrees of freedom of the same probability as a standard normal, u root(2 / (1 − u²)).
+
+    Its tail lets a panel say that a control works differently from geo to geo (Gelman, 2006, "Prior distributions for
+    variance parameters in hierarchical models").
+    """
+    u = ndtr(z)
+    return u * jnp.sqrt(2.0 / ((1.0 + u) * ndtr(-z)))
 
 
 def model(design: Design, spec: ModelSpec) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from mmm.design import Design
 from mmm.media import Params
 
 PARAM_FIELDS = Params._fields
@@ -73,3 +74,13 @@ class Posterior:
             spec_hash=str(arrays["spec_hash"]),
             energy=np.asarray(arrays["energy"]) if "energy" in arrays else np.zeros((0, 0)),
         )
+
+
+def control_effects(design: Design, posterior: Posterior) -> np.ndarray:
+    """Coefficients of the controls that vary (D, G, K), the geo's own part included."""
+    k, q = design.controls.shape[2], design.local.shape[1]
+    shared = posterior.shared.reshape(posterior.draws, -1)
+    common = shared[:, None, shared.shape[1] - k :]  # the controls come last
+    if not design.own_controls:
+        return np.broadcast_to(common, (posterior.draws, design.shape[0], k))
+    return common + posterior.local.reshape(posterior.draws, *posterior.local.shape[2:])[:, :, q : q + k]

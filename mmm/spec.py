@@ -5,6 +5,7 @@
 | ROI_c | roi | currency per currency | LogNormal(roi_location, roi_scale) where revenue per KPI is known |
 | q_c | contribution share | share of KPI | LogNormal around paid_share, split by spend, where it is not |
 | eta_c | geo_spread | sd of a geo's relative effect | HalfNormal(geo_spread) |
+| omega_k | control_geo_scale | sd of a geo's own part of a control's coefficient | that times HalfStudentT(2) |
 
 | likelihood | variance of a cell, over the squared level | |
 |---|---|---|
@@ -126,6 +127,7 @@ class ModelSpec:
     geo_trend_scale: float = 0.05
     seasonal_sd: float = 0.2
     control_sd: float = 0.2
+    control_geo_scale: float = 0.05
     shrink_controls_from: int = 5  # so many controls share a learned scale, so that idle ones shrink together
     shock_scale: float = 0.05
     shock_correlation: tuple[float, float] = (2.0, 1.5)  # Beta prior: demand that all geos share persists

@@ -2,9 +2,9 @@
 
 | on paper | here | dims | unit |
 |---|---|---|---|
-| gamma_k | coefficient | draw | relative to the level, per sd of the control |
+| gamma_gk | coefficient | draw, geo | relative to the level, per sd of the control |
 | x0_k | `Panel.treatments` | | as supplied |
-| L_g gamma_k (x − x0) / sd_k | contribution | geo, period | KPI units, signed |
+| L_g gamma_gk (x − x0) / sd_k | contribution | geo, period | KPI units, signed |
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from contracts.intervals import INTERVAL, summarise
 from contracts.panel import Panel
 from mmm.design import build_design, kept_controls
 from mmm.effects import scale_factor
-from mmm.posterior import Posterior
+from mmm.posterior import Posterior, control_effects
 from mmm.spec import ModelSpec
 
 
@@ -28,8 +28,7 @@ def treatment_effects(panel: Panel, spec: ModelSpec, posterior: Posterior) -> pd
     design = build_design(panel, spec)
     keep, _, sd = kept_controls(panel.controls)
     names = [n for n, k in zip(panel.control_names, keep, strict=True) if k]
-    shared = posterior.shared.reshape(posterior.draws, -1)
-    gamma = shared[:, shared.shape[1] - len(names) :]  # the controls come last
+    gamma = control_effects(design, posterior)
     factor = scale_factor(panel, posterior)
     frames = []
     for name, baseline in panel.treatments.items():
@@ -38,7 +37,8 @@ def treatment_effects(panel: Panel, spec: ModelSpec, posterior: Posterior) -> pd
         k = names.index(name)
         column = panel.controls[:, :, panel.control_names.index(name)]
         push = design.level * (column - baseline).sum(axis=1) / sd[k]  # (G,)
-        draws = (factor * gamma[:, k])[:, None] * np.append(push.sum(), push)
+        by_geo = factor[:, None] * gamma[:, :, k] * push
+        draws = np.concatenate([by_geo.sum(axis=1, keepdims=True), by_geo], axis=1)
         table = pd.DataFrame(summarise(draws))[list(INTERVAL)]
         table.insert(0, "geo", pd.Series([None, *panel.geos], dtype=object))
         table.insert(0, "treatment", name)

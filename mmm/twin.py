@@ -61,10 +61,20 @@ def _curve_params(design: Design) -> Params:
     nothing = dict.fromkeys(Params._fields)
     return Params(**nothing | {
         "retention": slot("retention", 0.5, lambda at: pm.Beta("retention", a[at], b[at], shape=len(at))),
-        "delay": curves.prior("delay") * slot("delay", 0.0, lambda at: pm.HalfNormal("r_delay", 1.0, shape=len(at))),
+        "delay": curves.prior("delay") * slot("delay", 0.0, lambda at: _folded("z_delay", shape=len(at))),
         "half_saturation": log_normal("half_saturation", "half_median", "half_scale"),
         "slope": log_normal("slope", "slope_median", "slope_scale"),
     })  # fmt: skip
+
+
+def _probability(name: str, **shape: Any) -> Any:
+    """Uniform(0, 1), moved by a standard normal."""
+    return 0.5 * pt.erfc(-pm.Normal(name, 0, 1, **shape) / np.sqrt(2.0))
+
+
+def _folded(name: str, **shape: Any) -> Any:
+    """HalfNormal(1), moved by a standard normal."""
+    return np.sqrt(2.0) * pt.erfinv(_probability(name, **shape))
 
 
 def _theta(design: Design, params: Params, norm: Any) -> Any:
@@ -83,7 +93,7 @@ def _deviations(design: Design, spec: ModelSpec, unit: Any) -> Any:
     g, _, c = design.shape
     if g == 1:
         return pt.zeros((1, c))
-    spread = spec.geo_spread * pm.HalfNormal("r_geo_spread", 1.0, dims="channel")
+    spread = spec.geo_spread * _folded("z_geo_spread", dims="channel")
     raw = pm.Normal("z_geo", 0, 1, shape=(g, c))
     weight = unit.sum(axis=1)
     return spread * (raw - weight * (weight * raw).sum(axis=0) / (weight**2).sum(axis=0))
@@ -101,7 +111,7 @@ def _sigma(design: Design, spec: ModelSpec) -> Any:
 def _baseline(design: Design, spec: ModelSpec) -> Any:
     """Expected KPI without media relative to the level, (G, T)."""
     g, t, _ = design.shape
-    trend_sd = spec.trend_scale * pm.HalfNormal("r_trend_sd", 1.0)
+    trend_sd = spec.trend_scale * _folded("z_trend_sd")
     common_sd = pt.switch(design.common_kind == 1, trend_sd, 1.0) * design.common_sd
     common = design.common_mean + common_sd * pm.Normal("z_common", 0, 1, shape=design.common.shape[1])
     path = pt.dot(design.common, common)
@@ -109,19 +119,24 @@ def _baseline(design: Design, spec: ModelSpec) -> Any:
         path = path + _shocks(spec, t)
     base = path[None, :]
     if g > 1:
-        geo_sd = spec.geo_trend_scale * pm.HalfNormal("r_geo_trend_sd", 1.0)
+        geo_sd = spec.geo_trend_scale * _folded("z_geo_trend_sd")
         local_sd = pt.switch(design.local_kind == 1, geo_sd, 1.0) * design.local_sd
         base = base + pt.dot(pm.Normal("z_local", 0, 1, shape=(g, design.local.shape[1])) * local_sd, design.local.T)
     if design.controls.shape[2]:
         scale = pm.HalfNormal("r_control", 1.0) if design.shrink_controls else 1.0
         gamma = design.control_sd * scale * pm.Normal("control", 0, 1, shape=design.controls.shape[2])
         base = base + pt.dot(design.controls, gamma)
+        if design.own_controls:
+            u = _probability("z_control_spread", shape=design.controls.shape[2])
+            spread = spec.control_geo_scale * np.sqrt(2.0) * u / pt.sqrt(1.0 - u**2)
+            own = spread * pm.Normal("z_control", 0, 1, shape=(g, design.controls.shape[2]))
+            base = base + (design.controls * own[:, None, :]).sum(axis=2)
     return base
 
 
 def _shocks(spec: ModelSpec, periods: int) -> Any:
     """Stationary AR(1) path (T,) as the Cholesky factor of its covariance times independent normals."""
-    sd = spec.shock_scale * pm.HalfNormal("r_shock_sd", 1.0)
+    sd = spec.shock_scale * _folded("z_shock_sd")
     rho = pm.Beta("shock_correlation", *spec.shock_correlation)
     gap = np.arange(periods)[:, None] - np.arange(periods)[None, :]
     first = np.arange(periods)[None, :] == 0

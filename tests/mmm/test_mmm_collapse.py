@@ -34,7 +34,7 @@ def setup():
             slope=jnp.array([1.1, 1.3]), geo_spread=jnp.array([0.2, 0.4]), sigma=jnp.array([0.1, 0.08, 0.12, 0.1]),
             shock_sd=jnp.array(0.03),
             shock_correlation=jnp.array(0.6), trend_sd=jnp.array(0.1), geo_trend_sd=jnp.array(0.04),
-            lift_precision=jnp.array([0.7, 1.3]),
+            lift_precision=jnp.array([0.7, 1.3]), control_spread=jnp.array([0.07]),
         )  # fmt: skip
     return design, params
 
@@ -46,7 +46,8 @@ def _dense(design: Design, p: Params) -> tuple[np.ndarray, np.ndarray, np.ndarra
     g, t, c = design.shape
     q, k, pc = design.local.shape[1], design.controls.shape[2], design.common.shape[1]
     theta, eta = np.asarray(p.theta), np.asarray(p.geo_spread)
-    n_local, n_shared = q + c, pc + t + k
+    own = k if design.own_controls else 0
+    n_local, n_shared = q + own + c, pc + t + k
     rows, mean, obs, noise = [], [], [], []
     for i in range(g):
         for j in range(t):
@@ -54,7 +55,8 @@ def _dense(design: Design, p: Params) -> tuple[np.ndarray, np.ndarray, np.ndarra
                 continue
             row = np.zeros(g * n_local + n_shared)
             row[i * n_local : i * n_local + q] = design.local[j]
-            row[i * n_local + q : (i + 1) * n_local] = theta * eta * response.unit[i, j] / design.level[i]
+            row[i * n_local + q : i * n_local + q + own] = design.controls[i, j, :own]
+            row[i * n_local + q + own : (i + 1) * n_local] = theta * eta * response.unit[i, j] / design.level[i]
             row[g * n_local : g * n_local + pc] = design.common[j]
             row[g * n_local + pc + j] = 1.0
             row[g * n_local + pc + t :] = design.controls[i, j]
@@ -67,7 +69,7 @@ def _dense(design: Design, p: Params) -> tuple[np.ndarray, np.ndarray, np.ndarra
     for n, channel in enumerate(lifts.channel):
         row = np.zeros(g * n_local + n_shared)
         for i in range(g):
-            row[i * n_local + q + channel] = theta[channel] * eta[channel] * response.lift[n, i]
+            row[i * n_local + q + own + channel] = theta[channel] * eta[channel] * response.lift[n, i]
         rows.append(row)
         mean.append(theta[channel] * response.lift[n].sum())
         obs.append(lifts.mean[n])
@@ -76,12 +78,16 @@ def _dense(design: Design, p: Params) -> tuple[np.ndarray, np.ndarray, np.ndarra
     for channel in range(c):
         row = np.zeros(g * n_local + n_shared)
         for i in range(g):
-            row[i * n_local + q + channel] = response.unit[i, :, channel].sum()
+            row[i * n_local + q + own + channel] = response.unit[i, :, channel].sum()
         rows.append(row)
         mean.append(0.0)
         obs.append(0.0)
     local_var = np.concatenate(
-        [(np.where(design.local_kind == 1, float(p.geo_trend_sd), 1.0) * design.local_sd) ** 2, np.ones(c)]
+        [
+            (np.where(design.local_kind == 1, float(p.geo_trend_sd), 1.0) * design.local_sd) ** 2,
+            np.asarray(p.control_spread) ** 2,
+            np.ones(c),
+        ]
     )
     common_var = (np.where(design.common_kind == 1, float(p.trend_sd), 1.0) * design.common_sd) ** 2
     before = np.diag(np.concatenate([np.tile(local_var, g), common_var]))
@@ -113,7 +119,10 @@ def test_log_density_of_the_other_likelihoods_equals_the_dense_normal(setup, lik
     with jax.enable_x64(True):
         design = build_design(panel, ModelSpec(likelihood=likelihood, shrink_controls_from=2), ())
         params = setup[1]._replace(
-            sigma=jnp.array([0.1, 0.08, 0.12]), lift_precision=jnp.ones(0), control_scale=jnp.array(0.4)
+            sigma=jnp.array([0.1, 0.08, 0.12]),
+            lift_precision=jnp.ones(0),
+            control_scale=jnp.array(0.4),
+            control_spread=jnp.array([0.05, 0.02]),
         )
         if likelihood == "student_t":
             mixing = np.random.default_rng(0).gamma(2.5, 1 / 2.5, (3, 30))
@@ -136,6 +145,7 @@ def test_panels_without_controls_or_with_few_geos_have_a_finite_density_and_draw
         params = Params(
             *(jnp.full(2, v) for v in (400.0, 0.4, 0.5, 1.0, 1.1, 0.2)), jnp.full(geos, 0.1),
             jnp.array(0.02), jnp.array(0.5), jnp.array(0.1), jnp.array(0.05), jnp.ones(0),
+            control_spread=jnp.full(controls if geos > 1 else 0, 0.05),
         )  # fmt: skip
         assert np.isfinite(float(log_density(design, params)))
         local, shared = draw_linear(design, params, jax.random.key(0))
@@ -147,7 +157,7 @@ def test_log_density_gradient_equals_finite_differences(setup):
     design, params = setup
     with jax.enable_x64(True):
         gradient = jax.grad(lambda p: log_density(design, p))(params)
-        for name in ("theta", "retention", "delay", "slope", "sigma", "geo_spread"):
+        for name in ("theta", "retention", "delay", "slope", "sigma", "geo_spread", "control_spread"):
             value = getattr(params, name)
             step = 1e-5 * max(float(value[0]), 1.0)
             up, down = (params._replace(**{name: value.at[0].add(s)}) for s in (step, -step))

@@ -27,8 +27,8 @@ def steady():
     sizes = {"theta": 2, "retention": 2, "delay": 2, "half_saturation": 2, "slope": 2, "geo_spread": 2, "sigma": 2}
     params = {name: np.ones((1, 2, sizes[name])) if name in sizes else np.ones((1, 2)) for name in Params._fields}
     params |= {"theta": np.full((1, 2, 2), 500.0), "retention": np.full((1, 2, 2), 0.8), "delay": np.zeros((1, 2, 2))}
-    params |= {"lift_precision": np.ones((1, 2, 0))}
-    local = np.zeros((1, 2, 2, design.local.shape[1] + 2))
+    params |= {"lift_precision": np.ones((1, 2, 0)), "control_spread": np.ones((1, 2, 1))}
+    local = np.zeros((1, 2, 2, design.local.shape[1] + 1 + 2))
     return panel, Posterior(design.channels, params, {}, local, np.zeros((1, 2, 1)), 0, 0.9, 1, SPEC.hash())
 
 

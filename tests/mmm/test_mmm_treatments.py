@@ -21,10 +21,15 @@ def test_the_contribution_is_the_coefficient_times_the_distance_from_the_baselin
     design = build_design(panel, ModelSpec())
     shared = np.zeros((1, 5, design.common.shape[1] + 30 + 1))
     shared[..., -1] = np.linspace(0.01, 0.05, 5)
-    posterior = Posterior(("c0",), {}, {}, np.zeros((1, 5, 3, 1)), shared, 0, 0.9, 1, "x")
+    q = design.local.shape[1]
+    local = np.zeros((1, 5, 3, q + 1 + 1))
+    posterior = Posterior(("c0",), {}, {}, local, shared, 0, 0.9, 1, "x")
     table = treatment_effects(panel, ModelSpec(), posterior)
     assert set(table.treatment) == {"z1"}
     column = panel.controls[:, :, 1]
     exact = 1.1 * 0.03 * (design.level[:, None] * (column + 2.0) / column.std()).sum(axis=1)
     assert np.allclose(table["mean"], [exact.sum(), *exact])
     assert table.geo.tolist() == [None, "g0", "g1", "g2"]
+    local[:, :, 1, q] = 0.02  # g1 answers more than the others
+    more = treatment_effects(panel, ModelSpec(), posterior)["mean"].to_numpy()
+    assert np.allclose(more, [exact.sum() + exact[1] * 2 / 3, exact[0], exact[1] * 5 / 3, exact[2]])

@@ -37,7 +37,7 @@ def test_the_twin_has_the_engine_s_sites():
         assert name in theirs, name
         assert len(theirs[name]) == len(shape), name
     linear = set(theirs) - set(ours)
-    assert linear == {"z_geo", "z_common", "z_shock", "z_local", "control"}
+    assert linear == {"z_geo", "z_common", "z_shock", "z_local", "control", "z_control"}
     assert callable(model)
 
 
@@ -133,9 +133,9 @@ def test_posterior_means_agree_within_monte_carlo_error():
         "retention",
         "z_half_saturation",
         "z_slope",
-        "r_geo_spread",
+        "z_geo_spread",
         "z_sigma",
-        "r_shock_sd",
+        "z_shock_sd",
         "shock_correlation",
     ):
         a = np.log(ours.params["theta"]) if name == "theta" else ours.sampled[name]
