@@ -127,7 +127,8 @@ def test_reconcile_shows_channel_period_flags_and_the_sentence(page: Callable[..
     at.selectbox(key="reconcile_period").select_index(5).run()
     assert not at.exception
     assert "2025-01-06 to 2025-04-06" in words(at)
-    assert len(at.dataframe) == 2
+    assert len(at.dataframe) == 3
+    assert "Who foretold them" in words(at) and "3 tests are too few to judge a share of 90 %" in words(at)
 
 
 def test_reconcile_without_experiments_says_so(page: Callable[..., AppTest]) -> None:

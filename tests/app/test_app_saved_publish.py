@@ -61,14 +61,16 @@ def test_saves_are_in_the_views_and_the_rest_of_the_file_is_as_it_was(file: Path
     after = every(file)
     for name in set(after) - set(frames.STATE_VIEWS):
         pd.testing.assert_frame_equal(after[name], before[name], obj=name)
-    assert len(before["v_scenario_cells"]) == 0
+    cells = after["v_scenario_cells"]
+    job = cells[cells["scenario_id"] == ""].reset_index(drop=True)
+    pd.testing.assert_frame_equal(job, before["v_scenario_cells"], check_dtype=False)
     rows = after["v_scenarios"]
     own = rows[rows["scenario_id"] == ""].reset_index(drop=True)
     pd.testing.assert_frame_equal(own, before["v_scenarios"], check_dtype=False)
     mine = rows[rows["scenario"] == "Push"]
     assert mine["mean"].tolist() == priced.channels["mean"].tolist()
     assert set(mine["model_version"]) == {sample.MODEL} and set(mine["run_id"]) == {sample.EFFECT_RUN}
-    assert len(after["v_scenario_cells"]) == len(priced.cells)
+    assert len(cells) == len(job) + len(priced.cells)
     assert after["v_comments"]["text"].tolist() == ["who pays?"]
     assert after["v_approvals"][["version", "decision", "reason"]].iloc[0].tolist() == [1, "approved", "fits"]
     assert "Gone" not in set(rows["scenario"])
