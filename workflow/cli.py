@@ -16,6 +16,7 @@ from rich.table import Table
 
 from workflow.cli_base import HERE, AsOf, Chosen, Folder, Json, console, execute, root_of
 from workflow.cli_budget import add_budget
+from workflow.cli_goal import add_goals
 from workflow.cli_lift import add_lift
 from workflow.cli_raw import add_raw
 from workflow.cli_scenario import add_scenario
@@ -40,7 +41,7 @@ add_budget(app)
 add_raw(app)
 add_lift(app)
 add_token(app)
-add_scenario(app)
+add_goals(add_scenario(app))
 
 
 @app.command()

@@ -25,8 +25,8 @@ Spends = Annotated[
 From = Annotated[str, typer.Option("--from", help="'current', 'recommended' or a saved scenario to start from.")]
 
 
-def add_scenario(app: typer.Typer) -> None:
-    """Adds the group of commands."""
+def add_scenario(app: typer.Typer) -> typer.Typer:
+    """Adds the group of commands, and gives it."""
     group = typer.Typer(help="Scenarios: create, price, compare, approve, import and export.", no_args_is_help=True)
     for command in (create, best, duplicate, lock, compare, approve, record, pace):
         group.command(command.__name__)(command)
@@ -34,9 +34,11 @@ def add_scenario(app: typer.Typer) -> None:
     group.command("export")(export)
     group.command("import")(import_)
     app.add_typer(group, name="scenario")
+    return group
 
 
-def _who(author: str) -> str:
+def who(author: str) -> str:
+    """The author that is named, else the account. Raises InputError where neither has a name."""
     if author.strip():
         return author
     try:
@@ -45,13 +47,14 @@ def _who(author: str) -> str:
         raise InputError("the account has no name; give --author.") from None
 
 
-def _root(workspace: Path | None) -> Path:
+def root_in(workspace: Path | None) -> Path:
+    """Root of the workspace that is named, else of this folder. Raises WorkspaceError where there is none."""
     from workflow.paths import Workspace
 
     return Workspace(workspace or HERE).require().root
 
 
-def _save(root: Path, work: Callable[[sqlite3.Connection], dict[str, Any]]) -> dict[str, Any]:
+def save_in(root: Path, work: Callable[[sqlite3.Connection], dict[str, Any]]) -> dict[str, Any]:
     """One transaction, and its copy into the warehouse. Nothing is saved when `work` raises."""
     from app.saved import database, files, publish
 
@@ -92,15 +95,15 @@ def create(
         from app.saved import pricing, scenarios
         from workflow import scenario_files as files
 
-        root = _root(workspace)
+        root = root_in(workspace)
         s = store.load(root / "warehouse.duckdb")
 
         def save(con: sqlite3.Connection) -> dict[str, Any]:
             base = files.start_from(s, con, root, source)
             plan = files.changed(pricing.surface(s), base, _pairs(spend, "--spend"))
-            return files.describe(scenarios.create(con, name, _who(author), note, pricing.price(s, plan)))
+            return files.describe(scenarios.create(con, name, who(author), note, pricing.price(s, plan)))
 
-        return _save(root, save)
+        return save_in(root, save)
 
     execute(workspace or HERE, as_json, work, _say)
 
@@ -125,7 +128,7 @@ def best(
         from workflow.config_planning import changed_planning
         from workflow.plan_problem import problem_for
 
-        root = _root(workspace)
+        root = root_in(workspace)
         s = store.load(root / "warehouse.duckdb")
         planning = changed_planning(
             load(root / "plumb.toml").planning, budget=budget, objective=objective, locked=locked or (),
@@ -135,13 +138,13 @@ def best(
         priced = pricing.price(s, found.spend)
 
         def save(con: sqlite3.Connection) -> dict[str, Any]:
-            made = scenarios.create(con, name, _who(author), note, priced)
+            made = scenarios.create(con, name, who(author), note, priced)
             if locked:
-                made = scenarios.lock(con, made.id, made.version, _who(author), locked)
+                made = scenarios.lock(con, made.id, made.version, who(author), locked)
             gain = {f"gain_{k}": found.gain_interval[k] for k in ("p10", "p50", "p90")}
             return files.describe(made) | gain | {"gap": found.gap, "gain_probability": found.gain_probability}
 
-        return _save(root, save)
+        return save_in(root, save)
 
     execute(workspace or HERE, as_json, work, _say)
 
@@ -153,8 +156,8 @@ def duplicate(name: Name, author: Author = "", workspace: Chosen = None, as_json
         from app.saved import scenarios
         from workflow import scenario_files as files
 
-        return _save(_root(workspace), lambda con: files.describe(
-            scenarios.duplicate(con, scenarios.by_name(con, name).id, _who(author))))  # fmt: skip
+        return save_in(root_in(workspace), lambda con: files.describe(
+            scenarios.duplicate(con, scenarios.by_name(con, name).id, who(author))))  # fmt: skip
 
     execute(workspace or HERE, as_json, work, _say)
 
@@ -172,9 +175,9 @@ def lock(
 
         def save(con: sqlite3.Connection) -> dict[str, Any]:
             old = scenarios.by_name(con, name)
-            return files.describe(scenarios.lock(con, old.id, old.version, _who(author), channel or ()))
+            return files.describe(scenarios.lock(con, old.id, old.version, who(author), channel or ()))
 
-        return _save(_root(workspace), save)
+        return save_in(root_in(workspace), save)
 
     execute(workspace or HERE, as_json, work, _say)
 
@@ -192,10 +195,10 @@ def approve(
         def save(con: sqlite3.Connection) -> dict[str, Any]:
             old = scenarios.by_name(con, name)
             said = "rejected" if reject else "approved"
-            remarks.decide(con, old.id, old.version, said, reason, _who(author))
-            return {"name": old.name, "version": old.version, "decision": said, "author": _who(author)}
+            remarks.decide(con, old.id, old.version, said, reason, who(author))
+            return {"name": old.name, "version": old.version, "decision": said, "author": who(author)}
 
-        return _save(_root(workspace), save)
+        return save_in(root_in(workspace), save)
 
     execute(
         workspace or HERE, as_json, work, lambda a: typer.echo(f"{a['name']}, version {a['version']}: {a['decision']}.")
@@ -210,10 +213,10 @@ def record(name: Name, reason: Reason, author: Author = "", workspace: Chosen = 
 
         def save(con: sqlite3.Connection) -> dict[str, Any]:
             old = scenarios.by_name(con, name)
-            remarks.record(con, old.id, old.version, reason, _who(author))
+            remarks.record(con, old.id, old.version, reason, who(author))
             return {"name": old.name, "version": old.version}
 
-        return _save(_root(workspace), save)
+        return save_in(root_in(workspace), save)
 
     execute(
         workspace or HERE, as_json, work, lambda a: typer.echo(f"{a['name']} v{a['version']} is the plan of record.")
@@ -232,7 +235,7 @@ def compare(
         from app.saved import database, files
         from workflow import scenario_files
 
-        root = _root(workspace)
+        root = root_in(workspace)
         s = store.load(root / "warehouse.duckdb")
         with database.reading(root / files.STATE_NAME) as con:
             plans = {n: scenario_files.start_from(s, con, root, n) for n in dict.fromkeys(names)}
@@ -256,7 +259,7 @@ def listed(workspace: Chosen = None, as_json: Json = False) -> None:
         from app.saved import database, files, remarks, scenarios
         from workflow import scenario_files
 
-        with database.reading(_root(workspace) / files.STATE_NAME) as con:
+        with database.reading(root_in(workspace) / files.STATE_NAME) as con:
             now = remarks.of_record(con)
             return {"scenarios": [
                 scenario_files.describe(s) | {"of_record": now is not None
@@ -288,7 +291,7 @@ def export(
         from app.saved import database, files, remarks, scenarios
         from workflow import scenario_files
 
-        with database.reading(_root(workspace) / files.STATE_NAME) as con:
+        with database.reading(root_in(workspace) / files.STATE_NAME) as con:
             saved = scenarios.by_name(con, name)
             plan = scenario_files.plan_of(saved, remarks.approvals(con, saved.id), remarks.of_record(con))
         scenario_files.write_plan(plan, file)
@@ -309,13 +312,13 @@ def import_(
         from app.saved import pricing, scenarios
         from workflow import scenario_files as files
 
-        root = _root(workspace)
-        plan = files.read_plan(file, _who(author))
+        root = root_in(workspace)
+        plan = files.read_plan(file, who(author))
         s = store.load(root / "warehouse.duckdb")
         priced = pricing.price(s, files.on_surface(plan, pricing.surface(s)))
         said = note or plan.note
-        return _save(root, lambda con: files.describe(
-            scenarios.create(con, name or plan.name, _who(author), said, priced)))  # fmt: skip
+        return save_in(root, lambda con: files.describe(
+            scenarios.create(con, name or plan.name, who(author), said, priced)))  # fmt: skip
 
     execute(workspace or HERE, as_json, work, _say)
 
@@ -332,7 +335,7 @@ def pace(
         from workflow import scenario_files
         from workflow.job import Job
 
-        root = _root(workspace)
+        root = root_in(workspace)
         day: date | None = date_of(as_of)
         with database.reading(root / files.STATE_NAME) as con:
             now = remarks.of_record(con)

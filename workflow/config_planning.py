@@ -100,12 +100,18 @@ class Planning(Section):
 
 
 def changed_planning(
-    planning: Planning, *, locked: Sequence[str] = (), budget: float | None = None, **changes: Any
-) -> Planning:
-    """[planning] with what a command asks for instead, checked again. Raises ConfigError."""
+    planning: Planning, *, locked: Sequence[str] = (), budget: float | None = None, free_up_to: float | None = None,
+    **changes: Any,
+) -> Planning:  # fmt: skip
+    """[planning] with what a command asks for instead, checked again. Raises ConfigError.
+
+    `budget` fixes the total, `free_up_to` frees it between 0 and that, both per week.
+    """
     values = planning.model_dump() | {k: v for k, v in changes.items() if v is not None}
     if budget is not None:
         values |= {"budget": budget, "budget_range": None}
+    if free_up_to is not None:
+        values |= {"budget": None, "budget_range": [0.0, free_up_to]}
     values["channels"] = values["channels"] | {c: {"locked": True} for c in locked}
     try:
         return Planning.model_validate(values)
