@@ -19,6 +19,7 @@ from app import evidence, figures, report
 from app.rows import each
 from app.store import Snapshot
 from app.wording import Units, between, listed, percent
+from app.worth import Worth, worth
 from planning.scenarios import DUST, plan_of_cells
 from planning.summary import weighted_quantile
 from planning.surface import Surface, evaluate, held
@@ -59,6 +60,17 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
+class Money:
+    """What a scenario is worth, currency, carry-over after the period included."""
+
+    revenue: Band
+    contribution: Band | None  # margin × revenue − spend; None where plumb.toml states no margin
+    pays: float | None  # chance that it brings at least its spend, 0.01 to 0.99
+    payback: Band | None  # weeks until the contribution has covered all its spend; inf: later than `weeks`
+    weeks: float
+
+
+@dataclass(frozen=True, slots=True)
 class Option:
     """One scenario against the current split, on the same posterior draws."""
 
@@ -71,6 +83,7 @@ class Option:
     caused: Band  # KPI units, carry-over after the period included
     gain: Band  # against the current split
     chance: float  # that it brings more than the current split, 0.01 to 0.99; 0 for the current split itself
+    money: Money | None  # None where a unit of the KPI has no value in money
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +156,7 @@ class _Priced:
     rows: pd.DataFrame  # of v_scenarios, by channel
     draws: np.ndarray  # (D, C), KPI units: inside the period and after it
     split: bool  # whether the file holds its split by week and geo
+    worth: Worth | None
 
     @property
     def saved(self) -> bool:
@@ -187,7 +201,7 @@ def _price(surface: Surface, rows: pd.DataFrame, cells: pd.DataFrame) -> _Priced
     else:
         plan = plan_of_cells(surface, mine.assign(period_start=mine["period_start"].dt.date))
     found = evaluate(surface, plan)
-    return _Priced(rows, found.within + found.beyond, not mine.empty)
+    return _Priced(rows, found.within + found.beyond, not mine.empty, worth(surface, found, float(plan.sum())))
 
 
 def _letter(number: int) -> str:
@@ -209,6 +223,7 @@ def _option(surface: Surface, letter: str, p: _Priced, current: _Priced) -> Opti
         caused=_band(plan, surface.weights),
         gain=_band(gain, surface.weights),
         chance=_told(float(surface.weights @ (gain > 0))) if gain.any() else 0.0,
+        money=None if p.worth is None else _money(p.worth, surface.weights),
     )
 
 
@@ -216,6 +231,23 @@ def _claims(s: Snapshot) -> pd.DataFrame:
     rows = s.incrementality[s.incrementality["model"] == CLAIMED]
     length = rows["period_end"] - rows["period_start"]
     return rows[length == length.max()].sort_values("credited", ascending=False).reset_index(drop=True)
+
+
+def _money(w: Worth, weights: np.ndarray) -> Money:
+    return Money(
+        revenue=_band(w.revenue, weights),
+        contribution=None if w.contribution is None else _band(w.contribution, weights),
+        pays=None if w.contribution is None else _told(float(weights @ (w.contribution >= 0))),
+        payback=None if w.payback is None else _steps(w.payback, weights),
+        weeks=w.weeks,
+    )
+
+
+def _steps(draws: np.ndarray, weights: np.ndarray) -> Band:
+    """Quantiles that are draws themselves: between a week and never there is nothing to interpolate."""
+    order = np.argsort(draws, kind="stable")
+    at = np.searchsorted(np.cumsum(weights[order]), _LEVELS - 1e-12).clip(0, len(draws) - 1)
+    return Band(*(float(v) for v in draws[order][at]))
 
 
 def _told(chance: float) -> float:
@@ -283,8 +315,11 @@ def _missing(
             f"Returns and payback are not given: the value of one of the {s.meta.kpi} is unknown. Give conversions a "
             "value in the events, or make revenue the KPI."
         )
-    if lines and any(x.roi for x in lines):
-        said.append("Payback is not given: no step publishes how returns arrive over time against a margin.")
+    if any(o.money is not None and o.money.contribution is None for o in options):
+        said.append(
+            "Contribution and payback are not given: the share of revenue that is contribution is unknown. Set "
+            "`margin` under [planning] in plumb.toml and run again."
+        )
     if options:
         said.append(
             "The bridge from the last plan to what happened, and a score of past recommendations, are not given: they "

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pandas as pd
 
 from app.figures import span
-from app.review import Band, Review
+from app.review import Band, Money, Review
 from app.rows import each
 from app.wording import INTERVAL_NAME, MISSING, figure, percent, ratio, with_interval
 
@@ -50,6 +50,33 @@ def options(r: Review) -> pd.DataFrame:
             for o in r.options
         ]
     )
+
+
+def money(r: Review) -> pd.DataFrame | None:
+    """What each scenario is worth in money, as text; None where a unit of the KPI has no value."""
+    unit = r.units.currency
+    rows = [
+        {
+            "scenario": f"{o.letter}: {o.name}" + (" (under review)" if o.letter == r.plan else ""),
+            f"spend, {unit}": figure(o.spend),
+            f"revenue caused, {unit} (P10 to P90)": _band(o.money.revenue),
+            f"contribution less spend, {unit} (P10 to P90)": _band(o.money.contribution),
+            "chance to earn its spend": percent(o.money.pays),
+            "weeks until it has (P10 to P90)": payback(o.money),
+        }
+        for o in r.options
+        if o.money is not None
+    ]
+    frame = pd.DataFrame(rows)
+    return frame.loc[:, (frame != MISSING).any()] if rows else None
+
+
+def payback(m: Money) -> str:
+    """Weeks until a plan has earned its spend, as text; what comes after the weeks that were looked at is 'later'."""
+    if m.payback is None:
+        return MISSING
+    p10, p50, p90 = (figure(x) if x < float("inf") else "later" for x in (m.payback.p10, m.payback.p50, m.payback.p90))
+    return f"{p50} ({p10} to {p90})" + (f"; later: after {figure(m.weeks)}" if "later" in (p10, p50, p90) else "")
 
 
 def claims(r: Review) -> pd.DataFrame | None:

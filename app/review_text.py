@@ -15,6 +15,9 @@ from app.wording import between, figure, percent
 
 TESTS_SHOWN = 6
 _BASIS = "Over the planning period, carry-over after it included; the middle figure is P50."
+_MONEY = (
+    "Contribution is the stated margin of revenue; it counts from the plan's first day, carry-over after it included."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,7 @@ def sections(r: Review, digest: str) -> tuple[Section, ...]:
     tables = (
         channels,
         Section("Scenarios beside each other", (), review_tables.options(r) if r.options else None),
+        Section("What it is worth in money", (_MONEY,), review_tables.money(r)),
         Section("What platforms claim, and what was caused", (), review_tables.claims(r)),
         Section("Which test next", (), _tests(r)),
     )

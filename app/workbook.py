@@ -28,6 +28,7 @@ def workbook(r: Review, digest: str) -> bytes:
     _summary(sheets, r, digest)
     _channels(sheets, r)
     _options(sheets, r)
+    _money(sheets, r)
     _claims(sheets, r)
     _tests(sheets, r)
     sheets.text("Assumptions", ("What the figures rest on", *r.assumptions))
@@ -167,12 +168,29 @@ def _options(sheets: _Sheets, r: Review) -> None:
         *(f"gain on the current split, {kpi}, {p}" for p in ("P10", "P50", "P90")),
         "chance of a gain", "plan of record",
     )  # fmt: skip
-    rows = [
+    rows: list[tuple[Cell, ...]] = [
         (o.letter, o.name, o.author or "plumb plan", o.spend, *_parts(o.caused), *_parts(o.gain), o.chance,
          "yes" if o.of_record else "no")
         for o in r.options
     ]  # fmt: skip
     sheets.table("Options", heads, rows, ("", "", "", _MONEY, *[_AMOUNT] * 6, _SHARE, ""))
+
+
+def _money(sheets: _Sheets, r: Review) -> None:
+    money = r.units.currency
+    heads = (
+        "key", f"spend, {money}", *(f"revenue caused, {money}, {p}" for p in ("P10", "P50", "P90")),
+        *(f"contribution less spend, {money}, {p}" for p in ("P10", "P50", "P90")), "chance to earn its spend",
+        *(f"weeks until it has, {p} (empty: later than looked at)" for p in ("P10", "P50", "P90")), "weeks looked at",
+    )  # fmt: skip
+    rows: list[tuple[Cell, ...]] = [
+        (o.letter, o.spend, *_parts(o.money.revenue), *_parts(o.money.contribution), o.money.pays,
+         *(None if x is None or x == float("inf") else x for x in _parts(o.money.payback)), o.money.weeks)
+        for o in r.options
+        if o.money is not None
+    ]  # fmt: skip
+    if rows:
+        sheets.table("Money", heads, rows, ("", *[_MONEY] * 7, _SHARE, *[_AMOUNT] * 4))
 
 
 def _claims(sheets: _Sheets, r: Review) -> None:

@@ -37,6 +37,7 @@ def render() -> None:
         st.markdown(f"- {common.plain(line)}")
     _channels(s, found)
     _options(s, found)
+    _money(s, found)
     _rest(found)
 
 
@@ -75,6 +76,15 @@ def _options(s: Snapshot, r: Review) -> None:
         figures.provenance(s.scenarios), "Gains are paired: all scenarios are valued on the same draws",
         view="v_scenarios",
     )  # fmt: skip
+
+
+def _money(s: Snapshot, r: Review) -> None:
+    table = review_tables.money(r)
+    if table is None:
+        return
+    st.subheader("What it is worth in money")
+    common.table(table, "Revenue, contribution, chance to earn its spend and payback of each scenario", first="medium")
+    common.footer(figures.provenance(s.scenarios), "Contribution: the margin of plumb.toml × revenue, less the spend")
 
 
 def _rest(r: Review) -> None:

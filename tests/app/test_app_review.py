@@ -11,6 +11,7 @@ from dataclasses import replace
 from html import escape
 from pathlib import Path
 
+import app_sample_warehouse as sample
 import numpy as np
 import openpyxl
 import pandas as pd
@@ -19,18 +20,17 @@ from pptx import Presentation
 from streamlit.testing.v1 import AppTest
 from typer.testing import CliRunner
 
-from app import experiments, figures, scenario
+from app import experiments, figures, review_tables, scenario
 from app.handout import handout, unprintable
-from app.review import Review, digest, review
-from app.review_tables import channels
+from app.review import Band, Money, Review, digest, review
 from app.review_text import Section, page, sections
 from app.slides import slides
 from app.store import ENV, Snapshot
 from app.workbook import workbook
 from contracts.errors import WorkspaceError
-from planning.scenarios import evaluate_plan
+from planning.scenarios import evaluate_plan, plan_of_cells
 from planning.summary import weighted_interval
-from planning.surface import held
+from planning.surface import Assumptions, build_surface, held, value_draws
 from workflow.cli import app as cli
 from workflow.pack import write_pack
 
@@ -104,7 +104,7 @@ def test_what_lies_beyond_anything_observed_is_marked(full: Snapshot) -> None:
     far = review(saved_plan(full, held(full.surface, 5 * scenario.current(full.surface))))
     assert all(x.extrapolated for x in far.lines)
     assert "the plan goes beyond any spend that was observed" in " ".join(far.missing)
-    assert all("(beyond observed)" in cell for cell in channels(far).iloc[:, 2])
+    assert all("(beyond observed)" in cell for cell in review_tables.channels(far).iloc[:, 2])
     near = review(saved_plan(full, held(full.surface, 0.5 * scenario.current(full.surface))))
     assert not any(x.extrapolated for x in near.lines) and "beyond any spend" not in " ".join(near.missing)
 
@@ -121,6 +121,59 @@ def test_many_scenarios_have_letters(full: Snapshot) -> None:
     more = [best.assign(scenario_id=f"s{i}", author="ada") for i in range(26)]
     found = review(replace(full, scenarios=pd.concat([full.scenarios, *more], ignore_index=True)))
     assert [found.options[i].letter for i in (0, 25, 26, 27)] == ["A", "Z", "AA", "AB"]
+
+
+def with_money(full: Snapshot, **facts: float) -> Snapshot:
+    """The same file where a conversion has a price, and perhaps revenue a margin."""
+    assert full.surface is not None
+    period = sample.PERIOD
+    found = build_surface(full.surface.response, period.start, period.periods, Assumptions(**facts))
+    return replace(full, surface=found)
+
+
+def test_money_is_margin_times_revenue_less_the_spend(full: Snapshot) -> None:
+    s = with_money(full, price=30.0, margin=0.4)
+    assert s.surface is not None
+    found, surface = review(s), s.surface
+    for option in found.options:
+        assert option.money is not None and option.money.contribution is not None
+        cells = s.scenario_cells[s.scenario_cells["scenario"] == option.name]
+        plan = plan_of_cells(surface, cells.assign(period_start=cells["period_start"].dt.date))
+        for band, unit in ((option.money.revenue, "revenue"), (option.money.contribution, "margin")):
+            exact = weighted_interval(value_draws(surface, plan, unit), surface.weights)
+            assert [band.p10, band.p50, band.p90] == pytest.approx([exact["p10"], exact["p50"], exact["p90"]])
+        earned = value_draws(surface, plan, "margin") >= 0
+        assert option.money.pays == pytest.approx(np.clip(surface.weights @ earned, 0.01, 0.99))
+    table = review_tables.money(found)
+    assert table is not None and len(table) == 2 and "contribution less spend, EUR (P10 to P90)" in table
+
+
+def test_payback_is_the_first_week_that_covers_the_spend(full: Snapshot) -> None:
+    def money(price: float) -> Money:
+        chosen = review(with_money(full, price=price, margin=0.5)).chosen
+        assert chosen is not None and chosen.money is not None
+        return chosen.money
+
+    rich, poor = money(1e5), money(1e-3)
+    assert rich.payback == Band(1.0, 1.0, 1.0) and rich.pays == 0.99
+    assert poor.payback == Band(np.inf, np.inf, np.inf) and poor.pays == 0.01
+    between = next(m for p in np.geomspace(5, 200, 40) if 0.2 < (m := money(p)).pays < 0.8)  # type: ignore[operator]
+    assert between.payback is not None and between.payback.p10 < between.payback.p90
+    assert between.payback.p10 > 6, "spent evenly over 13 weeks, it is not earned back in half of them"
+    assert review_tables.payback(poor) == f"later (later to later); later: after {between.weeks:.0f}"
+
+
+def test_money_in_every_file_and_what_is_missing_is_said(full: Snapshot) -> None:
+    found = review(with_money(full, price=30.0, margin=0.4))
+    assert "Money" in cells(found).sheetnames and "What it is worth in money" in {
+        s.title for s in sections(found, "abc")
+    }
+    assert not any("Contribution and payback" in m for m in found.missing)
+    priced = review(with_money(full, price=30.0))
+    assert any("Contribution and payback are not given" in m for m in priced.missing)
+    table = review_tables.money(priced)
+    assert table is not None and not any("contribution" in c or "weeks" in c for c in table)
+    assert review_tables.money(review(full)) is None and "Money" not in cells(review(full)).sheetnames
 
 
 def test_decisions_are_the_largest_moves(full: Snapshot) -> None:
