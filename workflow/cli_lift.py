@@ -10,7 +10,7 @@ import typer
 from rich.table import Table
 
 from contracts.errors import InputError
-from workflow.cli_base import HERE, Chosen, Folder, Json, console, execute, root_of
+from workflow.cli_base import HERE, AsOf, Chosen, Folder, Json, console, execute, root_of
 from workflow.cli_steps import run_steps
 
 PanelFile = Annotated[
@@ -68,14 +68,17 @@ def lift(
     kpi: KpiColumn = None,
     variance: VarianceColumn = None,
     spend: SpendColumn = None,
+    as_of: AsOf = None,
 ) -> None:
     """Analyse the experiments of a workspace, or one geo test of a plain panel file."""
     root = root_of(directory, workspace)
     if panel is None:
         if readout is not None:
             execute(root, as_json, _readouts_lie_elsewhere, _show_lift)
-        run_steps(root, as_json, None, "lift", _tests_of, _show_tests)
+        run_steps(root, as_json, as_of, "lift", _tests_of, _show_tests)
         return
+    if as_of is not None:
+        execute(root, as_json, _no_day_of_a_panel, _show_lift)
 
     def work() -> dict[str, Any]:
         from workflow.panel_file import read_panel_file
@@ -130,6 +133,10 @@ def _show_tests(answer: dict[str, Any]) -> None:
     for row in answer["checks"]:
         if row["status"] != "pass":
             typer.echo(f"{row['status']}: {row['subject']}, {row['check_name'].removeprefix('lift ')}: {row['text']}.")
+
+
+def _no_day_of_a_panel() -> dict[str, Any]:
+    raise InputError("--as-of goes with a workspace; a panel file ends where its rows end.")
 
 
 def _readouts_lie_elsewhere() -> dict[str, Any]:

@@ -62,6 +62,8 @@ def test_a_readout_page_of_a_plain_file(tmp_path: Path, estimator: str) -> None:
     assert code == 2 and "is not a folder; create it" in answer["error"]
     code, answer = _plumb("lift", str(tmp_path), "--readout", str(page))
     assert code == 2 and "--readout goes with --panel" in answer["error"]
+    code, answer = _plumb(*words, "--as-of", "2025-01-01")
+    assert code == 2 and "--as-of goes with a workspace" in answer["error"]
 
 
 def test_a_design_is_sealed_and_read_back(tmp_path: Path) -> None:

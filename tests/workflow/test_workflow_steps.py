@@ -135,9 +135,10 @@ def test_budget_adds_up_to_the_ledger(workspace: Path, plumb: Plumb) -> None:
     assert answer["year_epsilon"] > max(b["epsilon"] for b in answer["blocks"])
 
 
-def test_as_of_releases_the_open_quarter_once(workspace: Path, plumb: Plumb) -> None:
+@pytest.mark.parametrize("command", ["release", "lift"])
+def test_as_of_releases_the_open_quarter_once(workspace: Path, plumb: Plumb, command: str) -> None:
     initialise(workspace)
-    code, answer = plumb("release", workspace, "--as-of", "2024-05-20")
+    code, answer = plumb(command, workspace, "--as-of", "2024-05-20")
     assert code == 0, answer
     charges = read_view(workspace / "warehouse.duckdb", "v_charges")
     assert set(charges["block"]) == {"quarter-2024-01-01", "quarter-2024-04-01"}
