@@ -8,12 +8,14 @@
 
 The readout adds e · n to the estimate, so power(e) = P(|z + e n / s| > t). Where z comes from: the look-backs of the
 panel's own history, all sets of one size pooled (one set's ten look-backs are too few, and the best-looking set was
-lucky), mixed with the readout's own t, and averaged over what is not known of s. s is shrunk towards the sets' common
-size before anything is ranked (lift/design_engine.py). MDE is the least |e| with the wanted power.
+lucky), mixed with a normal, and averaged over what is not known of s: sigma's own error, and how far the control factor
+moves by the window, which the look-backs show. s is shrunk towards the sets' common size before anything is ranked
+(lift/design_engine.py). MDE is the least |e| with the wanted power.
 """
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 from collections.abc import Mapping
@@ -27,11 +29,14 @@ from contracts.errors import ContractError
 from lift.controls import MIN_PRE
 from lift.design_engine import Candidates, Scores, learn_movement, score, shrink
 from lift.gap import MovementPrior
+from lift.gls import GlsControl
+from lift.protocol import GeoTest
 
 KINDS = ("add", "heavy_up", "go_dark", "holdback")
 MAX_SETS = 2_000_000
-_at, _share = np.polynomial.hermite_e.hermegauss(5)
-NODES = (_at, _share / _share.sum())  # of a standard normal: points and weights that average over it
+FACTORS = 15  # quantiles that stand for a distribution
+READ = 60  # sets of each duration that are read out before they are ranked
+REACH = 60.0  # planned standard errors at which every test finds its effect
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,9 +174,18 @@ class _Plan:
     raw_std_error: np.ndarray  # (S,) before shrinking
     level: np.ndarray  # (S,) KPI per period
     noise_share: np.ndarray  # (S,)
+    latest: np.ndarray  # (S,) std_error as the latest look-back has it
     z: np.ndarray  # (S, B) placebo statistics
+    pool: np.ndarray  # sorted z of all sets, mirrored
     dof: float  # about what the readout finds: half the history, since it also averages over correlations
-    spread: float  # sd of log std_error that is left
+    factors: np.ndarray  # (F,) readout's std_error over the planned one, equally likely
+
+    def only(self, at: np.ndarray, ratio: np.ndarray) -> _Plan:
+        """The sets at these positions (K,), whose std_error is `ratio` (K,) times what was planned."""
+        return replace(
+            self, std_error=self.std_error[at] * ratio, raw_std_error=self.raw_std_error[at] * ratio,
+            level=self.level[at], noise_share=self.noise_share[at] / ratio**2, latest=self.latest[at], z=self.z[at],
+        )  # fmt: skip
 
 
 def _std_errors(scores: Scores, log_sigma: np.ndarray) -> np.ndarray:
@@ -216,43 +230,82 @@ def _plan(panel: DesignPanel, spec: DesignSpec, sets: Candidates, length: int) -
     cuts = _cuts(panel, spec, length)
     then, movement = (learn_movement(panel.kpi, panel.noise, pre, panel.period_days, donors) for pre in (min(cuts), t))
     error = _size_error(panel, sets, length, donors, movement)
-    z, slope = np.empty((len(sets.masks), spec.look_backs)), np.zeros(len(sets.masks))
+    z, slopes, errors = (np.empty((len(sets.masks), spec.look_backs)) for _ in range(3))
     for b, cut in enumerate(cuts):
         s = score(panel.kpi, panel.noise, average, sets, cut, length, panel.period_days, donors, then)
-        z[:, b] = s.placebo / _std_errors(s, shrink(s.log_sigma, error, sets.sizes)[0])
-        slope += s.slope_variance / spec.look_backs
+        errors[:, b] = _std_errors(s, shrink(s.log_sigma, error, sets.sizes)[0])
+        z[:, b] = s.placebo / errors[:, b]
+        slopes[:, b] = s.slope_variance
     planned = spec.planned_noise * average
     now = score(panel.kpi, panel.noise, planned, sets, t, length, panel.period_days, donors, movement)
     # How far the control factor will have moved by the window is not known yet; the look-backs say how far it does.
-    now = replace(now, slope_variance=slope)
+    now = replace(now, slope_variance=slopes.mean(axis=1))
     log_sigma, spread = shrink(now.log_sigma, error, sets.sizes)
     se = _std_errors(now, log_sigma)
-    return _Plan(se, _std_errors(now, now.log_sigma), now.level, now.noise / se**2, z, (t - 1) / 2, spread)
+    own = (se**2 - now.slope_variance)[:, None]
+    factors = _factors(np.sqrt(own + slopes) / se[:, None], spread)
+    pool = np.sort(np.abs(z[np.isfinite(z)]))
+    return _Plan(
+        std_error=se, raw_std_error=_std_errors(now, now.log_sigma), level=now.level, noise_share=now.noise / se**2,
+        latest=errors[:, 0], z=z, pool=np.concatenate([-pool[::-1], pool]),  # a set and its mirror image are alike
+        dof=(t - 1) / 2, factors=factors,
+    )  # fmt: skip
 
 
-def power_of(shift: np.ndarray, pool: np.ndarray, limit: float, spread: float) -> np.ndarray:
-    """Probability that |z + shift| > limit, the shape of `shift` (>= 0, planned standard errors).
+def _read(panel: DesignPanel, sets: Candidates, plan: _Plan, length: int, at: np.ndarray) -> np.ndarray:
+    """(K,) the std_error that the readout will find over the planned one, for the sets at these positions; NaN where it
+    would refuse them.
 
-    z is half the sorted, symmetric `pool` (n,) and half a standard normal; the readout's standard error differs from
-    the planned one by a log-normal factor of sd `spread`, which moves the shift.
+    All sets are scored with the movement that is common to their size. Of those, the sets whose own movement is slower
+    look better than they will be read, and are chosen for it. So each is read out on the latest look-back, and again
+    one window earlier: what the two disagree about is luck, and is shrunk away as `shrink` does.
     """
-    whole = np.zeros(shift.shape)
-    for node, weight in zip(*NODES, strict=True):
-        at = shift * math.exp(-spread * node)
-        inside = np.searchsorted(pool, limit - at, side="right") - np.searchsorted(pool, -limit - at)
-        model = stats.norm.sf(limit - at) + stats.norm.cdf(-limit - at)
-        whole += weight * (0.5 * (1 - inside / len(pool)) + 0.5 * model)
-    return whole
+    t = panel.kpi.shape[1]
+    cuts = [t - length, *([t - 2 * length] if t - 2 * length >= max(MIN_PRE, 2 * length) else [])]
+    logs = np.full((len(cuts), len(at)), np.nan)
+    for i, s in enumerate(at):
+        treated, donors = np.flatnonzero(sets.masks[s] > 0), np.flatnonzero(sets.barred[s] == 0)
+        for c, cut in enumerate(cuts):
+            span = np.arange(cut), np.arange(cut, cut + length)
+            test = GeoTest("plan", panel.kpi, panel.noise, treated, donors, *span, panel.period_days)
+            with contextlib.suppress(ContractError):  # a set that cannot be read is no design
+                logs[c, i] = np.log(GlsControl()(test).std_error / (plan.latest[s] * plan.level[s]))
+    apart = (logs[0] - logs[-1])[np.isfinite(logs[0] - logs[-1])]
+    error = float(apart.std()) / math.sqrt(2) if len(apart) else 0.0
+    planned, out = np.log(plan.std_error), logs[0]
+    for size in np.unique(sets.sizes[at]):
+        here, all_of_it = sets.sizes[at] == size, planned[sets.sizes == size]
+        luck = error**2 / (error**2 + all_of_it.var()) if error > 0 else 0.0
+        out[here] += luck * (all_of_it.mean() - planned[at][here] - out[here])
+    return np.exp(out)
+
+
+def _factors(moved: np.ndarray, spread: float) -> np.ndarray:
+    """(F,) equally likely factors: how the look-backs' own std_errors (S, B) scatter around the planned one, by what is
+    not known of sigma (log-normal, sd `spread`)."""
+    middle = (np.arange(FACTORS) + 0.5) / FACTORS
+    scatter = np.quantile(moved[np.isfinite(moved)], middle)
+    return np.outer(scatter, np.exp(spread * stats.norm.ppf(middle))).ravel()
+
+
+def power_of(shift: np.ndarray, pool: np.ndarray, limit: float, factors: np.ndarray) -> np.ndarray:
+    """Probability that |z + shift / factor| > limit, the shape of `shift` (>= 0, planned standard errors).
+
+    z is half the sorted, symmetric `pool` (n,) and half a standard normal; `factors` (F,) are the equally likely ratios
+    of the readout's standard error to the planned one. Read off a curve of steps of 0.01.
+    """
+    grid = np.arange(0.0, REACH, 0.01)
+    inside = np.searchsorted(pool, limit - grid, side="right") - np.searchsorted(pool, -limit - grid)
+    model = stats.norm.sf(limit - grid) + stats.norm.cdf(-limit - grid)
+    exact = 0.5 * (1 - inside / len(pool)) + 0.5 * model
+    curve = np.mean([np.interp(grid / f, grid, exact) for f in factors], axis=0)
+    return np.interp(shift, grid, curve)
 
 
 def _power(plan: _Plan, spec: DesignSpec, effects: np.ndarray, length: int) -> np.ndarray:
     """(S, E) probability that an effect e is found."""
     limit = float(stats.t(plan.dof).ppf(0.5 + spec.level / 2))
-    pool = np.sort(np.abs(plan.z[np.isfinite(plan.z)]))
-    pool = np.concatenate([-pool[::-1], pool])  # a set and its mirror image are alike
-    if len(pool) > 20_000:
-        pool = np.quantile(pool, np.linspace(0, 1, 20_001))
-    return power_of(np.abs(effects)[None, :] * length / plan.std_error[:, None], pool, limit, plan.spread)
+    return power_of(np.abs(effects)[None, :] * length / plan.std_error[:, None], plan.pool, limit, plan.factors)
 
 
 def _needed_shift(plan: _Plan, spec: DesignSpec) -> float:
@@ -318,6 +371,9 @@ def _rows(panel: DesignPanel, spec: DesignSpec, sets: Candidates, plan: _Plan, l
 def market_selection(panel: DesignPanel, spec: DesignSpec) -> Design:
     """Scores every feasible set at every duration and ranks them by MDE, then by the spend they move.
 
+    The best `READ` of each duration (or `spec.rows`, if more) are read out on the latest look-back, and ranked by what
+    the readout says; the others are not listed.
+
     Raises ContractError for unknown geos, no feasible set, a history too short for the look-backs, or a kind of test
     whose spend is unknown.
     """
@@ -327,10 +383,13 @@ def market_selection(panel: DesignPanel, spec: DesignSpec) -> Design:
         plan = _plan(panel, spec, sets, length)
         limit = float(stats.t(plan.dof).ppf(0.5 + spec.level / 2))
         sizes[length] = float((np.abs(plan.z) > limit).mean())
-        part = _rows(panel, spec, sets, plan, length)
-        if spec.budget is not None:
-            part = part[~(part["spend_change"].abs() > spec.budget)]
-        parts.append(part)
+        first = _affordable(spec, _rows(panel, spec, sets, plan, length))
+        at = first.nsmallest(max(READ, spec.rows), ["mde", "volume"])["set"].to_numpy()
+        ratio = _read(panel, sets, plan, length, at)
+        at, ratio = at[np.isfinite(ratio)], ratio[np.isfinite(ratio)]
+        chosen = Candidates(sets.masks[at], sets.barred[at])
+        read = _rows(panel, spec, chosen, plan.only(at, ratio), length).assign(set=at)
+        parts.append(_affordable(spec, read))
     table = pd.concat(parts)
     if table.empty:
         raise ContractError(
@@ -342,6 +401,10 @@ def market_selection(panel: DesignPanel, spec: DesignSpec) -> Design:
     table.insert(1, "geos", [";".join(names[sets.masks[s] > 0]) for s in table["set"]])
     table.insert(2, "control_geos", [";".join(names[sets.barred[s] == 0]) for s in table["set"]])
     return Design(spec, table.drop(columns="set"), len(sets.masks), sizes, _hash(panel))
+
+
+def _affordable(spec: DesignSpec, rows: pd.DataFrame) -> pd.DataFrame:
+    return rows if spec.budget is None else rows[~(rows["spend_change"].abs() > spec.budget)]
 
 
 def _hash(panel: DesignPanel) -> str:
@@ -365,7 +428,7 @@ def mde_against_noise(panel: DesignPanel, spec: DesignSpec, factors: tuple[float
     for factor in factors:
         if not factor > 0:
             raise ContractError(f"noise factors must be > 0; got {factor}.")
-        table = market_selection(panel, replace(spec, planned_noise=factor, rows=10**9)).table
+        table = market_selection(panel, replace(spec, planned_noise=factor, rows=READ * len(spec.durations))).table
         best = table.loc[table.groupby("duration")["mde"].idxmin(), ["duration", "geos", "mde", "noise_share"]]
         rows.append(best.assign(noise_factor=factor))
     return pd.concat(rows, ignore_index=True)[["noise_factor", "duration", "geos", "mde", "noise_share"]]
