@@ -18,6 +18,9 @@ _BASIS = "Over the planning period, carry-over after it included; the middle fig
 _MONEY = (
     "Contribution is the stated margin of revenue; it counts from the plan's first day, carry-over after it included."
 )
+_NO_TEST = (
+    "No outcome of these tests is expected to change the plan, so none of them is worth its cost for this decision."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +41,9 @@ def sections(r: Review, digest: str) -> tuple[Section, ...]:
     tables = (
         channels,
         Section("Scenarios beside each other", (), review_tables.options(r) if r.options else None),
-        Section("What it is worth in money", (_MONEY,), review_tables.money(r)),
+        Section("What it is worth in money", _basis_of_money(r), review_tables.money(r)),
         Section("What platforms claim, and what was caused", (), review_tables.claims(r)),
-        Section("Which test next", (), _tests(r)),
+        Section("Which test next", () if (r.tests["value"] > 0).any() else (_NO_TEST,), _tests(r)),
     )
     texts = (Section("What is not given, and why", r.missing), Section("What the figures rest on", r.assumptions))
     signed = ("Marketing: name, date, signature", "Finance: name, date, signature")
@@ -71,6 +74,10 @@ def _headline(r: Review) -> tuple[str, ...]:
         f"Against the current split: {units.kpi_figure(plan.gain.p50)} (P10 to P90: "
         f"{between(plan.gain.p10, plan.gain.p90)}); chance of a gain {percent(plan.chance)}.",
     )
+
+
+def _basis_of_money(r: Review) -> tuple[str, ...]:
+    return (_MONEY,) if any(o.money is not None and o.money.contribution is not None for o in r.options) else ()
 
 
 def _tests(r: Review) -> pd.DataFrame | None:

@@ -33,6 +33,7 @@ from planning.decision import build_decision
 from planning.limits import best_vertex, build_rows
 from planning.loss import PlanWorth
 from planning.optimise import Problem, coarse, optimise
+from planning.scenarios import DUST
 from planning.solve import nearest
 from planning.summary import weighted_quantile
 from planning.surface import Surface, held
@@ -99,6 +100,7 @@ def sample_information(
         choose, value = np.flatnonzero(half == k), np.flatnonzero(half != k)
         first = int(worth[choose].mean(axis=0).argmax())
         gain = worth - worth[:, [first]]
+        gain[np.abs(gain) <= DUST * np.abs(worth[:, [first]])] = 0.0  # a copy of the present plan is no other plan
         best[:, value] = gain[value].max(axis=1)
         y = reading[value] + std_error * _normals(rng, noises, len(value))
         picked, ess = _choose(gain[choose].astype(np.float32), reading[choose], y.ravel(), std_error)

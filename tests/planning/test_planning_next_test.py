@@ -55,6 +55,17 @@ def test_a_test_of_something_else_is_worth_nothing_and_none_beats_perfect_inform
         assert something.value > nothing.value
 
 
+def test_a_copy_of_the_present_plan_is_no_other_plan() -> None:
+    """Copies that differ in the last digits are better for sure, by nothing."""
+    rng = np.random.default_rng(5)
+    theta = rng.standard_normal(1000)
+    best = 2000.0 + 100 * theta
+    copies = best[:, None] * (1 + 1e-13 * np.arange(1, 6))
+    found = sample_information(np.column_stack([best, copies]), theta, 0.3)
+    assert (found.value, found.share_changed, found.perfect) == (0.0, 0.0, 0.0)
+    assert found.threshold == (-np.inf, np.inf)
+
+
 def test_a_better_test_is_worth_more_and_an_endless_error_nothing() -> None:
     worth, theta = two_plans(2000, -0.2, 1.0)
     values = [sample_information(worth, theta, se).value for se in (0.2, 1.0, 4.0, 1e6)]
