@@ -18,6 +18,7 @@ _KINDS = {
     "xlsx": f"{_OFFICE}.spreadsheetml.sheet",
     "pptx": f"{_OFFICE}.presentationml.presentation",
     "pdf": "application/pdf",
+    "html": "text/html",
 }
 
 
@@ -84,7 +85,9 @@ def _money(s: Snapshot, r: Review) -> None:
         return
     st.subheader("What it is worth in money")
     common.table(table, "Revenue, contribution, chance to earn its spend and payback of each scenario", first="medium")
-    common.footer(figures.provenance(s.scenarios), "Contribution: the margin of plumb.toml × revenue, less the spend")
+    known = any(o.money is not None and o.money.contribution is not None for o in r.options)
+    note = "Contribution: the margin of plumb.toml × revenue, less the spend" if known else "Revenue, not profit"
+    common.footer(figures.provenance(s.scenarios), note, view="v_scenarios")
 
 
 def _rest(r: Review) -> None:
