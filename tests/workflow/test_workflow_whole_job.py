@@ -149,3 +149,30 @@ def test_ten_kills_change_nothing(tmp_path: Path) -> None:
     assert {p.name: p.read_bytes() for p in (root / "releases").glob("*.parquet")} == released
     for name, frame in model_tables(root).items():
         pd.testing.assert_frame_equal(frame, first[name], obj=name)
+
+
+def test_every_treatment_of_lifts_reconciles(tmp_path: Path, plumb: Plumb) -> None:
+    """One job, then each value of [reconcile] lifts: the same data, no second charge, and what each of them means."""
+    root = tmp_path / "work"
+    simulate(root, people=8000, geos=6, weeks=52, seed=11)
+    initialise(root)
+    small_model(root)
+    assert plumb("run", root)[0] == 0
+    released = {p.name: p.read_bytes() for p in (root / "releases").glob("*.parquet")}
+    text = (root / "plumb.toml").read_text(encoding="utf-8")
+    assert "[reconcile]" not in text
+    weights, sources = {}, {}
+    for treatment in ("pooled", "check", "cavity", "leave_one_out"):
+        (root / "plumb.toml").write_text(f'{text}\n[reconcile]\nlifts = "{treatment}"\n', encoding="utf-8")
+        code, answer = plumb("run", root)
+        assert code == 0, (treatment, answer)
+        whole = read_view(root / "warehouse.duckdb", "v_reconciled")
+        assert np.isfinite(whole["mean"]).all() and (whole["p05"] < whole["p95"]).all(), treatment
+        weights[treatment] = float(whole["weight_lift"].max())
+        sources[treatment] = set(read_view(root / "warehouse.duckdb", "v_pool_scores")["source"])
+    assert {p.name: p.read_bytes() for p in (root / "releases").glob("*.parquet")} == released
+    assert weights["pooled"] > 0 and weights["cavity"] > 0
+    assert weights["check"] == weights["leave_one_out"] == 0, "the model has the tests; they are not pooled again"
+    assert "pool" in sources["pooled"] and "mmm" in sources["pooled"]
+    assert "pool" not in sources["check"] and "mmm" not in sources["check"], "who has seen a test is not scored on it"
+    assert "mmm" in sources["leave_one_out"], "scored by the posterior that has not seen it"
