@@ -35,7 +35,7 @@ from lift.protocol import GeoTest
 KINDS = ("add", "heavy_up", "go_dark", "holdback")
 MAX_SETS = 2_000_000
 FACTORS = 15  # quantiles that stand for a distribution
-READ = 60  # sets of each duration that are read out before they are ranked
+AGAINST_NOISE = 10  # sets of each duration that compete for the best at one level of noise
 REACH = 60.0  # planned standard errors at which every test finds its effect
 
 
@@ -80,6 +80,7 @@ class DesignSpec:
     budget: float | None = None  # currency; dearer designs are left out
     planned_noise: float = 1.0  # released variance in the window, times that of the history (rho halved: 2)
     rows: int = 50  # rows of the ranked table
+    read: int = 60  # sets of each duration that are read out before they are ranked; 0: none, all by their score
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -88,6 +89,8 @@ class DesignSpec:
             raise ContractError(f"design sizes must be 1 <= fewest <= most; got {self.sizes}.")
         if not self.durations or min(self.durations) < 1:
             raise ContractError(f"design durations must be whole periods >= 1; got {self.durations}.")
+        if self.read < 0:
+            raise ContractError(f"read must be 0 or more sets; got {self.read}.")
         if self.look_backs < 1:
             raise ContractError(f"look_backs must be at least 1; got {self.look_backs}.")
         if not 0 < self.power < 1 or not 0 < self.level < 1:
@@ -371,8 +374,8 @@ def _rows(panel: DesignPanel, spec: DesignSpec, sets: Candidates, plan: _Plan, l
 def market_selection(panel: DesignPanel, spec: DesignSpec) -> Design:
     """Scores every feasible set at every duration and ranks them by MDE, then by the spend they move.
 
-    The best `READ` of each duration (or `spec.rows`, if more) are read out on the latest look-back, and ranked by what
-    the readout says; the others are not listed.
+    The best `spec.read` of each duration are read out on the latest look-backs and ranked by what the readout says; the
+    others are not listed.
 
     Raises ContractError for unknown geos, no feasible set, a history too short for the look-backs, or a kind of test
     whose spend is unknown.
@@ -384,7 +387,10 @@ def market_selection(panel: DesignPanel, spec: DesignSpec) -> Design:
         limit = float(stats.t(plan.dof).ppf(0.5 + spec.level / 2))
         sizes[length] = float((np.abs(plan.z) > limit).mean())
         first = _affordable(spec, _rows(panel, spec, sets, plan, length))
-        at = first.nsmallest(max(READ, spec.rows), ["mde", "volume"])["set"].to_numpy()
+        if spec.read == 0:
+            parts.append(first)
+            continue
+        at = first.nsmallest(spec.read, ["mde", "volume"])["set"].to_numpy()
         ratio = _read(panel, sets, plan, length, at)
         at, ratio = at[np.isfinite(ratio)], ratio[np.isfinite(ratio)]
         chosen = Candidates(sets.masks[at], sets.barred[at])
@@ -428,7 +434,8 @@ def mde_against_noise(panel: DesignPanel, spec: DesignSpec, factors: tuple[float
     for factor in factors:
         if not factor > 0:
             raise ContractError(f"noise factors must be > 0; got {factor}.")
-        table = market_selection(panel, replace(spec, planned_noise=factor, rows=READ * len(spec.durations))).table
+        asked = replace(spec, planned_noise=factor, read=AGAINST_NOISE, rows=AGAINST_NOISE * len(spec.durations))
+        table = market_selection(panel, asked).table
         best = table.loc[table.groupby("duration")["mde"].idxmin(), ["duration", "geos", "mde", "noise_share"]]
         rows.append(best.assign(noise_factor=factor))
     return pd.concat(rows, ignore_index=True)[["noise_factor", "duration", "geos", "mde", "noise_share"]]

@@ -135,7 +135,7 @@ def _designs(job: Job, durations: tuple[int, ...]) -> pd.DataFrame:
     large = np.argsort(-kpi.sum(axis=1))[: 20 if geos > 20 else geos]
     spec = DesignSpec(
         candidates=tuple(panel.geos[i] for i in sorted(large)), sizes=(min(2, most), most), durations=durations,
-        rows=MAX_SETS, look_backs=6,
+        rows=MAX_SETS, look_backs=6, read=0,
     )  # fmt: skip
     return market_selection(DesignPanel(panel.geos, kpi, noise, panel.period_days), spec).table
 
