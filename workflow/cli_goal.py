@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -59,13 +60,19 @@ def _unit(s: Snapshot, problem: Problem) -> str:
     return f"incremental {s.meta.kpi}" if unit == "kpi" else f"{s.meta.currency} of {unit}"
 
 
-def _answer(
-    s: Snapshot, problem: Problem, found: Goal, root: Path, keep: str, note: str, author: str
-) -> dict[str, Any]:
-    """What a goal asks for, and the scenario that it was saved as where a name is given."""
+def _solve(
+    workspace: Path | None, locked: list[str] | None, max_change: float | None, most: float | None,
+    find: Callable[[Problem], Goal], saving: tuple[str, str, str],
+) -> dict[str, Any]:  # fmt: skip
+    """What a goal asks for; with the scenario that it was saved as where `saving` (name, note, author) names one."""
+    from app import store
     from app.saved import pricing, scenarios
     from workflow.plan_problem import weeks_of
 
+    root = root_in(workspace)
+    s = store.load(root / "warehouse.duckdb")
+    problem = _problem(root, s, locked, max_change, free=True, most=most)
+    found = find(problem)
     weeks, best = weeks_of(problem.surface), found.best
     amounts = best.spend.sum(axis=(0, 1)) / weeks
     answer: dict[str, Any] = {
@@ -74,11 +81,12 @@ def _answer(
         "plan": dict(zip(problem.surface.response.channels, amounts.tolist(), strict=True)),
         **{k: best.interval[k] for k in ("p10", "p50", "p90")}, "extrapolated": list(best.extrapolated), "saved": "",
     }  # fmt: skip
-    if keep:
+    name, note, author = saving
+    if name:
         priced = pricing.price(s, best.spend)
 
         def save(con: sqlite3.Connection) -> dict[str, Any]:
-            made = scenarios.create(con, keep, who(author), note, priced)
+            made = scenarios.create(con, name, who(author), note, priced)
             return {"saved": made.name, "version": made.version}
 
         answer |= save_in(root, save)
@@ -108,17 +116,13 @@ def goal(
     note: Note = "", author: Author = "", workspace: Chosen = None, as_json: Json = False,
 ) -> None:  # fmt: skip
     """Find the least budget that reaches a target with a stated probability, and its plan."""
+    saving = (keep, note, author)
 
     def work() -> dict[str, Any]:
-        from app import store
         from planning.goals import least_budget
 
-        root = root_in(workspace)
-        s = store.load(root / "warehouse.duckdb")
-        problem = _problem(root, s, locked, max_change, free=True, most=most)
-        found = least_budget(problem, target, probability)
-        asked = f"Least budget for {target:,.0f} {_unit(s, problem)}"
-        return {"asked": asked, "target": target} | _answer(s, problem, found, root, keep, note, author)
+        found = _solve(workspace, locked, max_change, most, lambda p: least_budget(p, target, probability), saving)
+        return {"asked": f"Least budget for {target:,.0f} {found['unit']}", "target": target} | found
 
     execute(workspace or HERE, as_json, work, _show)
 
@@ -130,17 +134,14 @@ def afford(
     note: Note = "", author: Author = "", workspace: Chosen = None, as_json: Json = False,
 ) -> None:  # fmt: skip
     """Find the largest budget that still earns a ratio, and its plan."""
+    saving = (keep, note, author)
 
     def work() -> dict[str, Any]:
-        from app import store
         from planning.goals import largest_budget
 
-        root = root_in(workspace)
-        s = store.load(root / "warehouse.duckdb")
-        problem = _problem(root, s, locked, max_change, free=True, most=most)
-        found = largest_budget(problem, roi=roi, cpa=cpa)
+        found = _solve(workspace, locked, max_change, most, lambda p: largest_budget(p, roi=roi, cpa=cpa), saving)
         asked = f"Largest budget at an ROI of {roi:g}" if roi is not None else f"Largest budget at a CPA of {cpa:g}"
-        return {"asked": asked, "roi": roi, "cpa": cpa} | _answer(s, problem, found, root, keep, note, author)
+        return {"asked": asked, "roi": roi, "cpa": cpa} | found
 
     execute(workspace or HERE, as_json, work, _show)
 
