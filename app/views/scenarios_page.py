@@ -13,7 +13,7 @@ from app.charts import curve
 from app.scenario import Comparison
 from app.store import Snapshot
 from app.views import common, saved_section
-from app.views.keys import NOTICE, PLAN, TOTAL
+from app.views.keys import FOUND, NOTICE, PLAN, TOTAL
 from app.wording import Units, between, listed
 from contracts.errors import UserError
 from planning.scenarios import last_day
@@ -21,6 +21,7 @@ from planning.surface import Surface
 
 SOURCE = "scenario_source"  # the channels that the plan is for, and their current spend
 BUDGET, WIDTH, HOLD = "scenario_budget", "scenario_guardrail", "scenario_hold"
+TARGET, SURE = "scenario_target", "scenario_sure"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,7 @@ def render() -> None:
     _open_plan(s.surface)
     desk = _settings(s.surface, units)
     _channels(desk)
+    _goal(desk)
     outcome = scenario.compare(s.surface, st.session_state[PLAN])
     _notices(desk, outcome)
     _outcome(s, outcome, units)
@@ -146,6 +148,35 @@ def _buttons(desk: Desk) -> None:
         st.button("Put into the address", icon=":material/link:", on_click=_share, args=(desk,))
 
 
+def _goal(desk: Desk) -> None:
+    """The least budget whose plan reaches a target, inside guardrails and locks."""
+    units = desk.units
+    with st.expander("How little reaches a target", icon=":material/target:"):
+        target, sure, find = st.columns([2, 2, 1.4], vertical_alignment="bottom")
+        now = float(scenario.compare(desk.surface, scenario.current(desk.surface)).current.mean)
+        target.number_input(
+            f"Target: {units.kpi_title} per {units.period} caused",
+            min_value=0.0, value=float(round(now)), step=_step(now), format="%.0f", key=TARGET,
+        )  # fmt: skip
+        sure.slider("With at least this probability", 50, 95, 80, 5, format="%d %%", key=SURE)
+        find.button("Find the least budget", icon=":material/savings:", on_click=_least, args=(desk,))
+
+
+def _least(desk: Desk) -> None:
+    low, high = scenario.hold_locked(desk.low, desk.high, st.session_state[PLAN], desk.locked)
+    target, sure, units = float(st.session_state[TARGET]), st.session_state[SURE] / 100, desk.units
+    try:
+        plan, chance = optimise.least_spend(desk.surface, target, sure, low, high)
+    except UserError as e:
+        st.session_state[NOTICE] = f"Over the whole planning period, {e} Guardrails and locks bound the spend."
+        return
+    st.session_state[PLAN], st.session_state[TOTAL] = plan, float(round(plan.sum(), 2))
+    st.session_state[FOUND] = (
+        f"{units.money(plan.sum())} per {units.period} is the least that causes {units.kpi_figure(target)} per "
+        f"{units.period} with probability {chance:.0%}, inside guardrails and locks. The plan below is that one."
+    )
+
+
 def _slider_moved(desk: Desk, i: int, key: str) -> None:
     now = scenario.current(desk.surface)[i]
     _move(desk, i, float(now * (1 + st.session_state[key] / 100)))
@@ -212,6 +243,8 @@ def _notices(desk: Desk, outcome: Comparison) -> None:
     notice = st.session_state.pop(NOTICE, "")
     if notice:
         st.warning(common.plain(notice), icon=":material/warning:")
+    if found := st.session_state.pop(FOUND, ""):
+        st.success(common.plain(found), icon=":material/savings:")
     planned, budget = float(outcome.rows["spend"].sum()), float(st.session_state[TOTAL])
     if abs(planned - budget) > 0.005 * max(budget, 1.0):
         money = desk.units.money

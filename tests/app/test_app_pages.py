@@ -183,6 +183,25 @@ def test_optimise_the_rest_keeps_locks_budget_and_guardrails(page: Callable[...,
     assert gain > 0, "the best split is no worse than the current one"
 
 
+def test_the_least_budget_reaches_its_target_and_keeps_locks(page: Callable[..., AppTest]) -> None:
+    at = page("scenarios")
+    at.checkbox(key="scenario_lock.search").set_value(True).run()
+    target = at.number_input(key="scenario_target").value
+    assert target == round(scenario.compare(sample.surface(), NOW).current.mean)
+    at.slider(key="scenario_sure").set_value(60)
+    next(b for b in at.button if b.label == "Find the least budget").click().run()
+    assert not at.exception
+    plan = at.session_state["scenario_plan"]
+    assert "is the least that causes" in words(at) and plan[1] == pytest.approx(NOW[1], abs=0.011)
+    draws = scenario.outcome(sample.surface(), plan).sum(axis=1)
+    assert sample.surface().weights @ (draws >= target) >= 0.6 - 1e-9
+    assert sample.surface().weights @ (scenario.outcome(sample.surface(), 0.97 * plan).sum(axis=1) >= target) < 0.6
+    at.number_input(key="scenario_target").set_value(100 * target)
+    next(b for b in at.button if b.label == "Find the least budget").click().run()
+    assert "Guardrails and locks bound the spend" in words(at)
+    assert at.session_state["scenario_plan"] == pytest.approx(plan), "a refusal changes nothing"
+
+
 def test_a_budget_that_no_split_can_meet_is_refused_in_words(page: Callable[..., AppTest]) -> None:
     at = page("scenarios")
     at.number_input(key="scenario_budget").set_value(10 * NOW.sum()).run()
