@@ -14,7 +14,7 @@ from app.scenario import Comparison
 from app.store import Snapshot
 from app.views import common, saved_section
 from app.views.keys import FOUND, NOTICE, PLAN, TOTAL
-from app.wording import Units, between, listed
+from app.wording import Units, between, listed, percent
 from contracts.errors import UserError
 from planning.scenarios import last_day
 from planning.surface import Surface
@@ -159,7 +159,10 @@ def _goal(desk: Desk) -> None:
             min_value=0.0, value=float(round(now)), step=_step(now), format="%.0f", key=TARGET,
         )  # fmt: skip
         sure.slider("With at least this probability", 50, 95, 80, 5, format="%d %%", key=SURE)
-        find.button("Find the least budget", icon=":material/savings:", on_click=_least, args=(desk,))
+        if find.button("Find the least budget", icon=":material/savings:"):
+            with st.spinner("Looking for the least budget", show_time=True):
+                _least(desk)
+            st.rerun()
 
 
 def _least(desk: Desk) -> None:
@@ -173,7 +176,7 @@ def _least(desk: Desk) -> None:
     st.session_state[PLAN], st.session_state[TOTAL] = plan, float(round(plan.sum(), 2))
     st.session_state[FOUND] = (
         f"{units.money(plan.sum())} per {units.period} is the least that causes {units.kpi_figure(target)} per "
-        f"{units.period} with probability {chance:.0%}, inside guardrails and locks. The plan below is that one."
+        f"{units.period} with probability {percent(chance)}, inside guardrails and locks. The channels now hold that plan."
     )
 
 
