@@ -176,7 +176,7 @@ def _least(desk: Desk) -> None:
     st.session_state[PLAN], st.session_state[TOTAL] = plan, float(round(plan.sum(), 2))
     st.session_state[FOUND] = (
         f"{units.money(plan.sum())} per {units.period} is the least that causes {units.kpi_figure(target)} per "
-        f"{units.period} with probability {percent(chance)}, inside guardrails and locks. The channels now hold that plan."
+        f"{units.period} with probability {percent(chance)}, inside guardrails and locks. The channels now hold it."
     )
 
 
