@@ -19,10 +19,10 @@ from app import evidence, figures, report
 from app.rows import each
 from app.store import Snapshot
 from app.wording import Units, between, listed, percent
-from app.worth import Worth, worth
 from planning.scenarios import DUST, plan_of_cells
 from planning.summary import weighted_quantile
 from planning.surface import Surface, evaluate, held
+from planning.worth import Worth, worth
 
 _LEVELS = np.array([0.1, 0.5, 0.9])
 _UNDATED = datetime(1980, 1, 1)  # the first day that a ZIP file can name
