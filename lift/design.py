@@ -246,7 +246,7 @@ def _plan(panel: DesignPanel, spec: DesignSpec, sets: Candidates, length: int) -
     log_sigma, spread = shrink(now.log_sigma, error, sets.sizes)
     se = _std_errors(now, log_sigma)
     own = (se**2 - now.slope_variance)[:, None]
-    factors = _factors(np.sqrt(own + slopes) / se[:, None], spread)
+    factors = factors_of(np.sqrt(own + slopes) / se[:, None], spread)
     pool = np.sort(np.abs(z[np.isfinite(z)]))
     return _Plan(
         std_error=se, raw_std_error=_std_errors(now, now.log_sigma), level=now.level, noise_share=now.noise / se**2,
@@ -283,7 +283,7 @@ def _read(panel: DesignPanel, sets: Candidates, plan: _Plan, length: int, at: np
     return np.exp(out)
 
 
-def _factors(moved: np.ndarray, spread: float) -> np.ndarray:
+def factors_of(moved: np.ndarray, spread: float) -> np.ndarray:
     """(F,) equally likely factors: how the look-backs' own std_errors (S, B) scatter around the planned one, by what is
     not known of sigma (log-normal, sd `spread`)."""
     middle = (np.arange(FACTORS) + 0.5) / FACTORS

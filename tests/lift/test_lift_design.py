@@ -16,7 +16,15 @@ from lift_worlds import recast_a1, weekly
 
 from contracts.errors import ContractError
 from lift.cells import cell_covariance, fit_cells, fit_staggered, multiplicity, simultaneous
-from lift.design import DesignPanel, DesignSpec, candidate_sets, market_selection, mde_against_noise, power_of
+from lift.design import (
+    DesignPanel,
+    DesignSpec,
+    candidate_sets,
+    factors_of,
+    market_selection,
+    mde_against_noise,
+    power_of,
+)
 from lift.design_engine import learn_movement, score, shrink
 from lift.design_record import open_sealed, platform_rows, seal_design
 from lift.gls import GlsControl
@@ -61,6 +69,51 @@ def test_power_is_the_share_of_tests_that_find_the_effect() -> None:
     for factors in (np.ones(1), np.array([0.9, 1.0, 1.6]), np.exp(0.3 * rng.standard_normal(50))):
         measured = [(np.abs(z + s / rng.choice(factors, 400_000)) > 2.0).mean() for s in shift]
         assert power_of(shift, pool, 2.0, factors) == pytest.approx(measured, abs=0.004)
+
+
+def test_factors_scatter_as_the_look_backs_do_and_as_sigma_is_uncertain() -> None:
+    look_backs = np.exp(0.2 * np.random.default_rng(0).standard_normal((300, 10)))
+    alone, both = factors_of(look_backs, 0.0), factors_of(look_backs, 0.15)
+    assert np.log(alone).std() == pytest.approx(0.2, rel=0.1)
+    assert np.log(both).std() == pytest.approx(0.25, rel=0.1), "the two are independent"
+    assert np.median(both) == pytest.approx(1.0, abs=0.02)
+    assert factors_of(np.ones((3, 2)), 0.0) == pytest.approx(1.0)
+
+
+def slow_and_quick(seed: int) -> DesignPanel:
+    """20 geos of one size and one sd; g00 and g01 drift (AR .95), the others do not."""
+    rng = np.random.default_rng(seed)
+    phi = np.where(np.arange(20) < 2, 0.95, 0.0)
+    move = np.empty((20, 90))
+    move[:, 0] = rng.standard_normal(20)
+    for t in range(1, 90):
+        move[:, t] = phi * move[:, t - 1] + np.sqrt(1 - phi**2) * rng.standard_normal(20)
+    kpi = 1000 * np.exp(0.05 * move)
+    return DesignPanel(tuple(f"g{i:02d}" for i in range(20)), kpi, np.zeros_like(kpi), 1.0)
+
+
+def test_what_is_read_out_has_the_readout_s_own_error() -> None:
+    """A geo that drifts is scored as if it moved like the others; read out, it is not."""
+    spec = DesignSpec(sizes=(1, 1), candidates=tuple(f"g{i:02d}" for i in range(8)), durations=(10,), look_backs=5)
+    drift, rest = [], []
+    for seed in range(4):
+        scored, read = (
+            market_selection(slow_and_quick(seed), replace(spec, read=n)).table.set_index("geos")["std_error_kpi"]
+            for n in (0, 60)
+        )
+        ratio = read / scored
+        drift += ratio[["g00", "g01"]].tolist()
+        rest += ratio.drop(["g00", "g01"]).tolist()
+    assert np.median(drift) > 1.3
+    assert np.median(rest) == pytest.approx(1.0, abs=0.15)
+
+
+def test_only_what_is_read_is_listed() -> None:
+    table = market_selection(history(), replace(SPEC, read=4, rows=1000)).table
+    assert len(table) == 4 and list(table["mde"]) == sorted(table["mde"])
+    assert len(market_selection(history(), replace(SPEC, read=0, rows=1000)).table) == 15
+    with pytest.raises(ContractError, match="read must be 0 or more sets; got -1"):
+        replace(SPEC, read=-1)
 
 
 def test_power_grows_with_the_effect_and_falls_to_the_level() -> None:

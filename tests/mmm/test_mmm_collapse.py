@@ -12,7 +12,7 @@ from mmm_worlds import lift_term, make_panel
 from scipy.linalg import block_diag
 from scipy.stats import multivariate_normal
 
-from mmm.collapse import draw_linear, left_out, log_density
+from mmm.collapse import baseline, draw_linear, left_out, log_density
 from mmm.design import Design, build_design
 from mmm.media import Params, media_response
 from mmm.spec import ModelSpec
@@ -183,6 +183,21 @@ def test_draws_have_the_exact_conditional_moments(setup):
     # each of about 100 means lies within 5 standard errors: a false alarm in fewer than 1 of 10,000 seeds
     assert np.abs((drawn.mean(0) - expected)[free] / sd[free] * np.sqrt(n)).max() < 5
     assert np.abs(drawn.std(0)[free] / sd[free] - 1).max() < 5 / np.sqrt(2 * n)
+
+
+def test_the_baseline_is_what_all_share_and_what_is_a_geo_s_own(setup):
+    """Basis, shock and control in common; intercept, trend and control of the geo's own; no media."""
+    design, params = setup
+    with jax.enable_x64(True):
+        local, shared = (np.asarray(v) for v in draw_linear(design, params, jax.random.key(5)))
+        found = np.asarray(baseline(design, local, shared))
+    (_, t, _), p, q = design.shape, design.common.shape[1], design.local.shape[1]
+    assert design.own_controls and design.controls.shape[2] == 1
+    common = design.common @ shared[:p] + shared[p : p + t]
+    control = design.controls[:, :, 0] * (shared[p + t] + local[:, q])[:, None]
+    assert np.abs(local[:, q]).min() > 1e-4, "each geo has a part of its own"
+    exact = design.level[:, None] * (common[None] + local[:, :q] @ design.local.T + control)
+    assert np.allclose(found, exact, rtol=1e-10)
 
 
 def test_deviations_sum_to_zero_in_every_draw(setup):

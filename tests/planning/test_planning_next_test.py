@@ -56,11 +56,10 @@ def test_a_test_of_something_else_is_worth_nothing_and_none_beats_perfect_inform
 
 
 def test_a_copy_of_the_present_plan_is_no_other_plan() -> None:
-    """Copies that differ in the last digits are better for sure, by nothing."""
-    rng = np.random.default_rng(5)
-    theta = rng.standard_normal(1000)
+    """Copies that differ in the last digits, up or down with what the test reads, are better for sure, by nothing."""
+    theta = np.random.default_rng(5).standard_normal(1000)
     best = 2000.0 + 100 * theta
-    copies = best[:, None] * (1 + 1e-13 * np.arange(1, 6))
+    copies = best[:, None] + 1e-9 * theta[:, None] * np.array([-2.0, -1.0, 1.0, 2.0])
     found = sample_information(np.column_stack([best, copies]), theta, 0.3)
     assert (found.value, found.share_changed, found.perfect) == (0.0, 0.0, 0.0)
     assert found.threshold == (-np.inf, np.inf)

@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 from test_workflow_cli_scenario import root, saved_names
+from typer.testing import CliRunner
 
 from app import store
 from app.saved import pricing
 from planning.surface import Surface, evaluate
+from workflow.cli import app as cli
 
 __all__ = ["root"]
 Plumb = Callable[..., tuple[int, dict[str, Any]]]
@@ -85,6 +87,15 @@ def test_the_next_money_goes_where_it_brings_most(root: Path, plumb: Plumb, surf
     assert {r["channel"]: r["mean"] for r in later["channels"]}["web"] < rows["web"]["mean"], "returns fall"
 
 
+@pytest.mark.parametrize("total", ["budget = 800", "budget_range = [700, 900]"])
+def test_a_goal_frees_the_total_that_plumb_toml_fixes(root: Path, plumb: Plumb, total: str) -> None:
+    free = plumb("scenario", "afford", "--cpa", "50", "-C", root)[1]["total"]
+    config = root / "plumb.toml"
+    config.write_text(config.read_text(encoding="utf-8") + f"{total}\n", encoding="utf-8")
+    code, found = plumb("scenario", "afford", "--cpa", "50", "-C", root)
+    assert code == 0 and found["total"] == pytest.approx(free), found
+
+
 @pytest.mark.parametrize(
     ("command", "sentence"),
     [
@@ -105,13 +116,9 @@ def test_what_cannot_be_answered_is_a_sentence(
     assert saved_names(root) == []
 
 
-def test_answers_are_written_for_people(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from typer.testing import CliRunner
-
-    from workflow.cli import app
-
+def test_answers_are_written_for_people(root: Path) -> None:
     def said(*command: str) -> str:
-        result = CliRunner().invoke(app, ["scenario", *command, "-C", str(root)])
+        result = CliRunner().invoke(cli, ["scenario", *command, "-C", str(root)])
         assert result.exit_code == 0, result.output
         return " ".join(result.output.split())
 
