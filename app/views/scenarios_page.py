@@ -55,8 +55,8 @@ def render() -> None:
     _open_plan(s.surface)
     desk = _settings(s.surface, units)
     _channels(desk)
-    _goal(desk)
     outcome = scenario.compare(s.surface, st.session_state[PLAN])
+    _goal(desk, outcome.current.mean)
     _notices(desk, outcome)
     _outcome(s, outcome, units)
     saved_section.save_form(s, units)
@@ -148,12 +148,12 @@ def _buttons(desk: Desk) -> None:
         st.button("Put into the address", icon=":material/link:", on_click=_share, args=(desk,))
 
 
-def _goal(desk: Desk) -> None:
-    """The least budget whose plan reaches a target, inside guardrails and locks."""
+def _goal(desk: Desk, now: float) -> None:
+    """The least budget whose plan reaches a target, inside guardrails and locks. `now`: KPI units per period, caused
+    by the current split."""
     units = desk.units
     with st.expander("How little reaches a target", icon=":material/target:"):
         target, sure, find = st.columns([2, 2, 1.4], vertical_alignment="bottom")
-        now = float(scenario.compare(desk.surface, scenario.current(desk.surface)).current.mean)
         target.number_input(
             f"Target: {units.kpi_title} per {units.period} caused",
             min_value=0.0, value=float(round(now)), step=_step(now), format="%.0f", key=TARGET,
