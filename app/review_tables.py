@@ -72,11 +72,14 @@ def money(r: Review) -> pd.DataFrame | None:
 
 
 def payback(m: Money) -> str:
-    """Weeks until a plan has earned its spend, as text; what comes after the weeks that were looked at is 'later'."""
+    """Weeks until a plan has earned its spend, as text; what comes after the weeks that were looked at is no number."""
     if m.payback is None:
         return MISSING
-    p10, p50, p90 = (figure(x) if x < float("inf") else "later" for x in (m.payback.p10, m.payback.p50, m.payback.p90))
-    return f"{p50} ({p10} to {p90})" + (f"; later: after {figure(m.weeks)}" if "later" in (p10, p50, p90) else "")
+    parts = (m.payback.p10, m.payback.p50, m.payback.p90)
+    if not any(x < float("inf") for x in parts):
+        return f"not within {figure(m.weeks)}"
+    p10, p50, p90 = (figure(x) if x < float("inf") else f"over {figure(m.weeks)}" for x in parts)
+    return f"{p50} ({p10} to {p90})"
 
 
 def claims(r: Review) -> pd.DataFrame | None:

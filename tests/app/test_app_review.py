@@ -160,7 +160,10 @@ def test_payback_is_the_first_week_that_covers_the_spend(full: Snapshot) -> None
     between = next(m for p in np.geomspace(5, 200, 40) if 0.2 < (m := money(p)).pays < 0.8)  # type: ignore[operator]
     assert between.payback is not None and between.payback.p10 < between.payback.p90
     assert between.payback.p10 > 6, "spent evenly over 13 weeks, it is not earned back in half of them"
-    assert review_tables.payback(poor) == f"later (later to later); later: after {between.weeks:.0f}"
+    assert review_tables.payback(poor) == f"not within {between.weeks:.0f}"
+    assert review_tables.payback(rich) == "1 (1 to 1)"
+    some = replace(between, payback=Band(9.0, 12.0, np.inf))
+    assert review_tables.payback(some) == f"12 (9 to over {between.weeks:.0f})"
 
 
 def test_money_in_every_file_and_what_is_missing_is_said(full: Snapshot) -> None:
