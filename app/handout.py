@@ -64,7 +64,8 @@ def _flow(section: Section, width: float) -> list[Flowable]:
     body: list[Flowable] = [Paragraph(escape(f"• {line}"), _style(9)) for line in section.lines]
     if section.table is not None:
         body.append(_table(section.table, width))
-    return [KeepTogether([head, Spacer(0, 2 * mm), *body[:1]]), *body[1:], Spacer(0, 6 * mm)]
+    kept = len(body) if section.table is not None else 1  # a table longer than a page goes on over the next one
+    return [KeepTogether([head, Spacer(0, 2 * mm), *body[:kept]]), *body[kept:], Spacer(0, 6 * mm)]
 
 
 def _table(frame: pd.DataFrame, width: float) -> Table:
