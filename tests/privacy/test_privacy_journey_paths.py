@@ -10,7 +10,7 @@ from itertools import groupby
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from attribution.credit import RULES
@@ -125,6 +125,7 @@ def bounded(cells: Counter[int], bound: int) -> dict[int, int]:
 
 @settings(max_examples=3, deadline=None)
 @given(st.integers(0, 10_000))
+@example(566)  # a credit of half a unit
 def test_credit_of_bounded_counts_is_that_of_each_person(seed: int) -> None:
     """Rules and Shapley on the exact bounded tables = sum of each person's own credit, to the last unit.
 
@@ -151,7 +152,8 @@ def test_credit_of_bounded_counts_is_that_of_each_person(seed: int) -> None:
         whole = weights @ table.position.cells.value
         people = sum(weights @ cells for cells in mine["position"])
         np.testing.assert_allclose(whole, people, rtol=0, atol=1e-6)
-        np.testing.assert_array_equal(np.round(whole), np.round(people))
+        # a credit of k + ½ units is that in both; the sums differ behind the ninth digit, and round() would tell
+        np.testing.assert_array_equal(*(np.round(np.round(x, 6)) for x in (whole, people)))
     assert table.sets is not None
     shapley = conversion_matrix(table.sets)
     np.testing.assert_allclose(shapley @ table.sets.cells.value, sum(shapley @ c for c in mine["sets"]), atol=1e-6)
