@@ -73,9 +73,15 @@ def header(path: Path) -> list[str]:
     """Column names of one file. Raises InputError when it cannot be read."""
     with duckdb.connect() as connection:
         try:
-            return [str(c) for c in connection.sql(f"SELECT * FROM {scan_sql(path)} LIMIT 0").columns]
+            return _columns(connection, path)
         except duckdb.Error as error:
             raise InputError(f"{path.name} cannot be read: {_first_line(error)}") from None
+
+
+def _columns(connection: duckdb.DuckDBPyConnection, path: Path) -> list[str]:
+    """Names of a file's columns. Asked as a statement: a name that is no Unicode is then an error of the engine, where
+    a relation ends in a fault of its binding."""
+    return [str(row[0]) for row in connection.execute(f"DESCRIBE SELECT * FROM {scan_sql(path)}").fetchall()]
 
 
 def _first_line(error: Exception) -> str:
@@ -130,6 +136,7 @@ def read_text(files: Sequence[Path], what: str, columns: Mapping[str, str], fixe
     with duckdb.connect() as connection:
         for position, path in enumerate(files):
             try:
+                _columns(connection, path)
                 relation = f"SELECT CAST(COLUMNS(*) AS VARCHAR) FROM {scan_sql(path)}"
                 frame = connection.sql(relation).to_arrow_table().to_pandas()
             except duckdb.Error as error:

@@ -16,9 +16,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from contracts.errors import UserError
+from contracts.errors import InputError, UserError
 from workflow.claims_in import read_billing, read_claims
 from workflow.config import load, parse
+from workflow.files_in import header
 from workflow.init import initialise
 from workflow.panel_build import check_public
 from workflow.panel_table import from_panel
@@ -96,6 +97,16 @@ def test_damaged_bytes_give_a_table_or_a_sentence(tmp_path: Path, data: st.DataO
         content = content or bytearray(b"x")
     said = outcome(tmp_path, name, bytes(content), kind)
     assert "Traceback" not in said
+
+
+def test_a_column_name_that_is_no_unicode_is_a_sentence(tmp_path: Path) -> None:
+    content = encoded(GOOD["experiments"], "parquet").replace(b"channel", b"chan\x80el")
+    assert "cannot be read: Invalid Input Error: Invalid unicode" in outcome(
+        tmp_path, "experiments", content, "parquet"
+    )
+    (tmp_path / "bad.parquet").write_bytes(content)
+    with pytest.raises(InputError, match=r"bad.parquet cannot be read: Invalid Input Error: Invalid unicode"):
+        header(tmp_path / "bad.parquet")
 
 
 CELL = st.one_of(
